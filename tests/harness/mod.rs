@@ -55,7 +55,7 @@ pub use raw_model::{RawAnswer, RawModel, RawRequest};
 pub use real_tools::RealTools;
 pub use reply::Reply;
 pub use rustix::process::Signal;
-pub use setup::{Plugin, Setup, abide_binary, free_port, guest, target, tool_server};
+pub use setup::{Plugin, Setup, abide_binary, free_port, guest, target, tool_server, variant};
 pub use strict::{BrokenRule, RULES, Rule, Rules, prefix_kept};
 pub use subscriber::Subscriber;
 pub use wait::{PATIENCE, until, until_within};

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::fmt::Write as _;
+use std::fs;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -35,6 +36,13 @@ impl Plugin {
             capabilities: Vec::new(),
             limits: Vec::new(),
         }
+    }
+
+    /// Has its component at this path.
+    #[must_use]
+    pub fn at(mut self, path: PathBuf) -> Self {
+        self.path = path;
+        self
     }
 
     /// Grants the model `local` and the tools of the server `t`.
@@ -282,4 +290,21 @@ pub fn guest(name: &str) -> PathBuf {
     let folder = env::var_os("ABIDE_GUESTS").map(PathBuf::from);
     let folder = folder.unwrap_or_else(|| target().join("wasm32-wasip2/guest"));
     existing(folder.join(format!("{name}.wasm")), "ABIDE_GUESTS")
+}
+
+/// Returns the component of the guest `scripted` as a variant of it, see its `component.rs`.
+pub fn variant(name: &str) -> Vec<u8> {
+    const PLAIN: &[u8] = b"variant:plain           ";
+    let mut bytes = fs::read(guest("scripted")).expect("the guests are built");
+    let mut windows = bytes.windows(PLAIN.len());
+    let at = windows.position(|window| window == PLAIN);
+    let at = at.expect("it has the name of its variant");
+    assert!(
+        !windows.any(|window| window == PLAIN),
+        "the name stands once"
+    );
+    let name = format!("variant:{name:16}");
+    assert_eq!(name.len(), PLAIN.len(), "{name} is too long");
+    bytes[at..at + PLAIN.len()].copy_from_slice(name.as_bytes());
+    bytes
 }

@@ -1,4 +1,4 @@
-//! Messages: send them, wait for their turns, and list and retry dead letters.
+//! Messages: send them, wait for their turns, and retry dead letters.
 
 use std::time::Duration;
 
@@ -11,13 +11,10 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
 use super::auth::Caller;
-use super::extract::{InPath, Json, JsonOrNothing, QueryOf, limit};
+use super::extract::{InPath, Json, JsonOrNothing, QueryOf};
 use super::problem::{Problem, ProblemKind};
-use super::sessions::page_len;
-use crate::documents::{AcceptedMessage, Page};
-use crate::domain::{
-    Act, DeadLetter, Digest, IdempotencyKey, MessageId, NewMessage, Refusal, SessionId,
-};
+use crate::documents::AcceptedMessage;
+use crate::domain::{Act, Digest, IdempotencyKey, MessageId, NewMessage, Refusal, SessionId};
 use crate::session::{Accepted, TurnOutcome};
 
 /// The longest `Idempotency-Key`, in bytes.
@@ -192,50 +189,6 @@ pub(super) async fn retry(
     let accepted = api.sessions.retry(&id, message, force).await?;
     let body = document(accepted, None);
     Ok((StatusCode::ACCEPTED, Answer(body)))
-}
-
-/// Which dead letters to list.
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct DeadQuery {
-    /// Only dead letters after this message: the `next` of a page.
-    #[param(value_type = Option<MessageId>)]
-    after: Option<String>,
-    /// The maximum number of items of the page: 100 by default, at most 1000.
-    #[serde(default, deserialize_with = "limit")]
-    limit: Option<usize>,
-}
-
-/// Lists the messages that no turn consumed, with the reasons.
-#[utoipa::path(
-    get,
-    path = "/v1/sessions/{id}/dead",
-    operation_id = "list_dead_letters",
-    tag = "messages",
-    params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`"), DeadQuery),
-    responses(
-        (status = 200, description = "A page of dead letters", body = Page<DeadLetter, MessageId>),
-    ),
-)]
-pub(super) async fn dead(
-    State(api): State<Api>,
-    InPath(id): InPath,
-    QueryOf(query): QueryOf<DeadQuery>,
-) -> Result<Answer<Page<DeadLetter, MessageId>>, Problem> {
-    let after = query.after.map(MessageId::from_client);
-    if let Some(after) = after.as_ref().filter(|after| after.cursor().is_none()) {
-        let detail = format!("`after` is no message's id: `{after}`; send the `next` of a page");
-        return Err(Problem::new(ProblemKind::BAD_REQUEST, detail));
-    }
-    let limit = page_len(query.limit);
-    let items = api.sessions.dead(&id, after.as_ref(), limit).await?;
-    let full = items.len() == limit;
-    let last = items.last().map(|letter| letter.message.id.clone());
-    Ok(Answer(Page {
-        items,
-        next: last.filter(|_| full),
-    }))
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ mod backups;
 mod body;
 mod control;
 mod daemon;
+mod dead;
 mod declared;
 mod events;
 mod extract;

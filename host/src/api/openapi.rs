@@ -8,7 +8,7 @@ use utoipa::openapi::{RefOr, Schema};
 use utoipa::{Modify, OpenApi};
 
 use super::{
-    approvals, audit, backups, daemon, declared, events, messages, metrics, openai, sessions,
+    approvals, audit, backups, daemon, dead, declared, events, messages, metrics, openai, sessions,
     standing, tokens, turns,
 };
 use crate::documents::ProblemDocument;
@@ -28,11 +28,13 @@ use crate::domain::{Delta, Event};
         sessions::close,
         sessions::cancel,
         sessions::resume,
+        sessions::adopt,
         turns::show,
         turns::replay,
         messages::send,
         messages::retry,
-        messages::dead,
+        dead::of_session,
+        dead::of_all,
         events::follow,
         approvals::list,
         approvals::show,

@@ -149,6 +149,11 @@ impl ProblemKind {
     pub(super) const EXISTS: Self = Self("session-exists", StatusCode::CONFLICT, "The id is taken by another session");
     pub(super) const NOTHING_RUNS: Self = Self("nothing-runs", StatusCode::CONFLICT, "No turn runs");
     pub(super) const NOT_FAULTED: Self = Self("not-faulted", StatusCode::CONFLICT, "The session is not faulted");
+    pub(super) const STILL_FAULTED: Self = Self("still-faulted", StatusCode::CONFLICT, "The session cannot run yet");
+    pub(super) const NOT_TRIED: Self = Self("not-tried", StatusCode::SERVICE_UNAVAILABLE, "The session could not be tried");
+    pub(super) const NOT_PINNED: Self = Self("not-pinned", StatusCode::CONFLICT, "The session runs on its plugin's component");
+    pub(super) const CANNOT_ADOPT: Self = Self("cannot-adopt", StatusCode::CONFLICT, "The plugin's component cannot carry the session on");
+    pub(super) const TURN_OPEN: Self = Self("turn-open", StatusCode::CONFLICT, "A turn is open");
     pub(super) const NEEDS_FORCE: Self = Self("needs-force", StatusCode::CONFLICT, "It would do again what cannot be repeated");
     pub(super) const UNKNOWN_STANDING: Self = Self("unknown-standing-approval", StatusCode::NOT_FOUND, "There is no such standing approval");
     pub(super) const TOO_MANY_STANDING: Self = Self("too-many-standing-approvals", StatusCode::CONFLICT, "Too many calls are approved for good");
@@ -221,6 +226,13 @@ impl From<Refusal> for Problem {
             Refusal::KeyReused => problem(ProblemKind::KEY_REUSED),
             Refusal::NothingRuns => problem(ProblemKind::NOTHING_RUNS),
             Refusal::NotFaulted => problem(ProblemKind::NOT_FAULTED),
+            Refusal::StillFaulted { .. } => problem(ProblemKind::STILL_FAULTED),
+            Refusal::NothingFound { .. } => {
+                problem(ProblemKind::NOT_TRIED).header(header::RETRY_AFTER, RETRY_SECONDS)
+            }
+            Refusal::NotPinned => problem(ProblemKind::NOT_PINNED),
+            Refusal::CannotAdopt { .. } => problem(ProblemKind::CANNOT_ADOPT),
+            Refusal::TurnOpen => problem(ProblemKind::TURN_OPEN),
             Refusal::NoDeadLetter => problem(ProblemKind::NO_DEAD_LETTER),
             Refusal::NeedsForce { calls } => problem(ProblemKind::NEEDS_FORCE).fact("calls", calls),
             Refusal::UnknownApproval(_) => problem(ProblemKind::UNKNOWN_APPROVAL),

@@ -7,7 +7,7 @@ use axum::routing::{delete, get, post, put};
 
 use super::problem::{Problem, ProblemKind};
 use super::{
-    Api, approvals, audit, auth, backups, daemon, events, messages, metrics, openai, openapi,
+    Api, approvals, audit, auth, backups, daemon, dead, events, messages, metrics, openai, openapi,
     sessions, standing, tokens, turns,
 };
 
@@ -27,10 +27,12 @@ pub fn router(api: Api) -> Router {
         .route("/v1/sessions/{id}/events", get(events::follow))
         .route("/v1/sessions/{id}/cancel", post(sessions::cancel))
         .route("/v1/sessions/{id}/resume", post(sessions::resume))
+        .route("/v1/sessions/{id}/adopt", post(sessions::adopt))
         .route("/v1/sessions/{id}/turn", get(turns::show))
         .route("/v1/sessions/{id}/replay", post(turns::replay))
         .route("/v1/sessions/{id}/retry", post(messages::retry))
-        .route("/v1/sessions/{id}/dead", get(messages::dead))
+        .route("/v1/sessions/{id}/dead", get(dead::of_session))
+        .route("/v1/dead", get(dead::of_all))
         .route("/v1/approvals", get(approvals::list))
         .route(
             "/v1/approvals/{id}",

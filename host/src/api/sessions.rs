@@ -77,6 +77,9 @@ pub(super) struct ListQuery {
     /// Only sessions in this state; closed sessions are listed only under `closed`.
     #[param(inline)]
     state: Option<SessionState>,
+    /// Only sessions that stay on an older component, since their plugin's cannot carry them on.
+    #[serde(default)]
+    pinned: bool,
     /// Only sessions after this id: the `next` of a page.
     #[param(value_type = Option<SessionId>)]
     after: Option<String>,
@@ -159,6 +162,7 @@ pub(super) async fn list(
     let filter = ListFilter {
         plugin: query.plugin,
         state: query.state,
+        pinned: query.pinned,
         ids: caller.0.principal.rights.sessions.clone(),
         after: after.map_err(crate::domain::Refusal::from)?,
         limit: page_len(query.limit),
@@ -282,7 +286,8 @@ pub(super) async fn cancel(
 }
 
 /// Lets a session run again that is faulted, or parked after its history was cut. One that is both
-/// is parked then, and waits for a second request.
+/// is parked then, and waits for a second request. A session whose guest could not be restored is tried
+/// first, and stays faulted if it cannot run yet.
 #[utoipa::path(
     post,
     path = "/v1/sessions/{id}/resume",
@@ -299,4 +304,35 @@ pub(super) async fn resume(
     JsonOrNothing(Empty {}): JsonOrNothing<Empty>,
 ) -> Result<Answer<SessionView>, Problem> {
     Ok(Answer(api.sessions.resume(&id).await?))
+}
+
+/// How a session adopts its plugin's component.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AdoptBody {
+    /// Even if its guest cannot be restored on it: the session is faulted then, until its plugin has a
+    /// component that can.
+    #[serde(default)]
+    force: bool,
+}
+
+/// Has a session that stays on an older component run on its plugin's again. Its guest is tried first: if it
+/// cannot be restored, the session stays where it is.
+#[utoipa::path(
+    post,
+    path = "/v1/sessions/{id}/adopt",
+    operation_id = "adopt_component",
+    tag = "sessions",
+    params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`")),
+    request_body = Option<AdoptBody>,
+    responses(
+        (status = 200, description = "The session runs on its plugin's component from its next turn on; with `force` it may be faulted", body = SessionView),
+    ),
+)]
+pub(super) async fn adopt(
+    State(api): State<Api>,
+    InPath(id): InPath,
+    JsonOrNothing(AdoptBody { force }): JsonOrNothing<AdoptBody>,
+) -> Result<Answer<SessionView>, Problem> {
+    Ok(Answer(api.sessions.adopt(&id, force).await?))
 }

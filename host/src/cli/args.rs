@@ -10,8 +10,9 @@ use super::bench::Bench;
 use super::config_history::{History, Rollback};
 use super::global::Global;
 pub(crate) use super::global::JsonFlag;
+use super::plugin_args::PluginCommand;
 use super::tokens::TokenCommand;
-use super::value_parsers::{crate_name, json_value, session_id};
+use super::value_parsers::{json_value, session_id};
 use crate::domain::SessionId;
 use crate::engine::COMPILE;
 
@@ -222,10 +223,10 @@ pub(crate) enum SessionsCommand {
     Steps(One),
     /// Run that turn again, offline and without effects: is it deterministic?
     Replay(One),
-    /// Queue a dead letter again
+    /// Queue dead letters again: one, or all
     Retry(Retry),
-    /// List the messages that no turn will consume
-    Dead(One),
+    /// List the messages that no turn will consume, of a session or of all
+    Dead(DeadLetters),
 }
 
 #[derive(Debug, Args)]
@@ -290,6 +291,9 @@ pub(crate) struct ListSessions {
     /// Only those in this state
     #[arg(long, value_parser = ["idle", "queued", "running", "parked", "faulted", "closed"])]
     pub(crate) state: Option<String>,
+    /// Only those that stay on an older component than their plugin's
+    #[arg(long)]
+    pub(crate) pinned: bool,
     /// At most this many
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "all")]
     pub(crate) limit: u32,
@@ -339,14 +343,44 @@ pub(crate) enum Scope {
 
 #[derive(Debug, Args)]
 pub(crate) struct Retry {
-    #[command(flatten)]
-    pub(crate) one: One,
+    /// The session
+    #[arg(value_parser = session_id, required_unless_present = "all", conflicts_with = "all")]
+    pub(crate) id: Option<SessionId>,
     /// The dead letter's message id; without it, the latest one
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", conflicts_with = "all")]
     pub(crate) message: Option<String>,
+    /// All dead letters of all sessions
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Only those of this plugin's sessions
+    #[arg(long, value_name = "NAME", conflicts_with = "id")]
+    pub(crate) plugin: Option<String>,
+    /// Only those that died within this time
+    #[arg(long, value_name = "DURATION", conflicts_with = "id", value_parser = humantime::parse_duration)]
+    pub(crate) since: Option<Duration>,
     /// Also if its turn made calls that cannot be repeated: they are made again
     #[arg(long)]
     pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) json: JsonFlag,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeadLetters {
+    /// The session; without it, those of all
+    #[arg(value_parser = session_id)]
+    pub(crate) id: Option<SessionId>,
+    /// Only those of this plugin's sessions
+    #[arg(long, value_name = "NAME", conflicts_with = "id")]
+    pub(crate) plugin: Option<String>,
+    /// Only those that died within this time
+    #[arg(long, value_name = "DURATION", conflicts_with = "id", value_parser = humantime::parse_duration)]
+    pub(crate) since: Option<Duration>,
+    /// At most this many of all sessions
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "id")]
+    pub(crate) limit: u32,
+    #[command(flatten)]
+    pub(crate) json: JsonFlag,
 }
 
 #[derive(Debug, Args)]
@@ -385,37 +419,6 @@ pub(crate) struct Restore {
     pub(crate) json: JsonFlag,
 }
 
-#[derive(Debug, Subcommand)]
-pub(crate) enum PluginCommand {
-    /// Write a new plugin: a Rust crate that builds and passes its tests
-    New(New),
-    /// Prove that a component can be a plugin: its contract, limits and snapshot
-    Check(CheckFile),
-    /// List the plugins that are configured, and what the daemon has loaded of them
-    List(Status),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct New {
-    /// The plugin's name, and its folder's: lowercase letters, digits and dashes
-    #[arg(value_parser = crate_name)]
-    pub(crate) name: String,
-    /// The folder of the guest SDK; without it, the one that came with this abide
-    #[arg(long, value_name = "PATH")]
-    pub(crate) sdk: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct CheckFile {
-    /// The component
-    pub(crate) file: PathBuf,
-    /// The arguments to open a session with, one JSON value
-    #[arg(long, value_name = "JSON", value_parser = json_value)]
-    pub(crate) args: Option<serde_json::Value>,
-    #[command(flatten)]
-    pub(crate) json: JsonFlag,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -435,6 +438,9 @@ mod tests {
             ("abide chat a --args 1", "--plugin"),
             ("abide sessions list --state asleep", "asleep"),
             ("abide plugin new Bad_Name", "lowercase"),
+            ("abide plugin retire 12", "8 to 64"),
+            ("abide sessions retry", "<ID>"),
+            ("abide sessions retry s --since 1h", "--since"),
         ] {
             let error = Cli::try_parse_from(line.split(' '))
                 .expect_err(line)

@@ -61,19 +61,20 @@ pub(crate) enum Streamed {
 pub(crate) struct Filter {
     pub(crate) plugin: Option<String>,
     pub(crate) state: Option<String>,
+    pub(crate) pinned: bool,
     pub(crate) limit: Option<u32>,
-    pub(crate) after: Option<String>,
 }
 
 impl Filter {
-    /// Returns the path and query of the filtered list.
-    pub(crate) fn path(&self) -> String {
+    /// Returns the path and query of the filtered list behind a place in it.
+    pub(crate) fn path(&self, after: Option<&str>) -> String {
         let limit = self.limit.map(|limit| limit.to_string());
         let pairs = [
             ("plugin", self.plugin.as_deref()),
             ("state", self.state.as_deref()),
+            ("pinned", self.pinned.then_some("true")),
             ("limit", limit.as_deref()),
-            ("after", self.after.as_deref()),
+            ("after", after),
         ];
         format!("/v1/sessions{}", query(&pairs))
     }
@@ -91,7 +92,7 @@ pub(crate) fn cancel_path(id: &SessionId, scope: Option<&str>, message: Option<&
 }
 
 /// Renders pairs as a query; pairs without a value are left out.
-fn query(pairs: &[(&str, Option<&str>)]) -> String {
+pub(crate) fn query(pairs: &[(&str, Option<&str>)]) -> String {
     let pairs: Vec<String> = pairs
         .iter()
         .filter_map(|(name, value)| Some(format!("{name}={}", escape((*value)?))))

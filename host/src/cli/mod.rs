@@ -13,6 +13,7 @@
 //! Commands are ordinary clients of the API, but for those that need no daemon. They exit with 0 when
 //! done, 1 when the requested operation failed, 2 for wrong usage and 3 when no daemon answers.
 
+mod adopt;
 mod approvals;
 mod args;
 mod audit;
@@ -23,12 +24,15 @@ mod chat;
 mod client;
 mod config;
 mod config_history;
+mod dead;
 mod error;
 mod global;
 mod init;
 mod operate;
 mod out;
+mod pages;
 mod plugin;
+mod plugin_args;
 mod plugin_check;
 mod plugins;
 mod restarts;

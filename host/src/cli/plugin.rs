@@ -4,10 +4,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::args::New;
 use super::error::CliError;
 use super::global::Global;
 use super::out::Out;
+use super::plugin_args::New;
 
 /// The template of a new plugin's crate, which is part of the SDK.
 const TEMPLATE: [(&str, &str); 3] = [

@@ -1,20 +1,20 @@
 //! `abide plugin check`: checks whether a component can be a plugin, by opening a throw-away
 //! session on it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::json;
 
-use super::args::CheckFile;
 use super::error::CliError;
 use super::global::Global;
-use super::out::{Out, Tone};
+use super::out::{Out, Tone, hint};
+use super::plugin_args::CheckFile;
 use super::table::{Cell, table};
 use super::text::size;
-use crate::config::plugin_bytes;
-use crate::domain::{Capabilities, Digest, Limits, SessionId, UnixMillis};
-use crate::engine::{Compiler, Context, Engine, EngineOptions, GuestJob};
+use crate::config::{Config, PluginConfig, plugin_bytes, process_env};
+use crate::domain::{Capabilities, Digest, SessionId, UnixMillis};
+use crate::engine::{CompileLimits, Compiler, Context, Engine, EngineOptions, GuestJob};
 
 /// The name of that session, and of its plugin.
 const PROBE: &str = "check";
@@ -27,14 +27,28 @@ pub(super) async fn run(global: &Global, args: CheckFile) -> Result<(), CliError
         |error: &dyn std::fmt::Display| CliError::Failed(format!("{}: {error}", file.display()));
     let bytes = plugin_bytes(file).map_err(CliError::file("read", file))?;
     let scratch = Scratch::new()?;
+    let (config, unread) = Config::as_far_as_it_goes(&global.config, &process_env());
+    if let Some(error) = unread {
+        hint(format!(
+            "{error}; what it does not say has its default here"
+        ));
+    }
+    // As the daemon's: what a component needs of the pool, and how long it may take to compile, decide
+    // whether it can be served.
     let engine = Engine::new(EngineOptions {
-        turns_max: 1,
+        turns_max: config.daemon.turns_max,
         compiler: Compiler::OwnProcess(Arc::default()),
+        compile_limits: CompileLimits {
+            timeout: config.daemon.compile_timeout,
+            memory_bytes: config.daemon.compile_memory_bytes,
+        },
         ..EngineOptions::new(scratch.0.join("cache"), scratch.0.join("components"))
     })
     .map_err(|error| CliError::Failed(error.to_string()))?;
     let component = engine.load(&bytes).map_err(|error| failed(&error))?;
-    let limits = Limits::default();
+    let plugin = plugin(&config, file, args.plugin.as_deref())?;
+    let limits = plugin.map(|(_, plugin)| plugin.limits.clone());
+    let limits = limits.unwrap_or_default();
     let job = GuestJob {
         component: component.clone(),
         context: Context {
@@ -60,6 +74,7 @@ pub(super) async fn run(global: &Global, args: CheckFile) -> Result<(), CliError
             "contract": component.contract(),
             "schema": product.schema,
             "snapshot_bytes": snapshot,
+            "limits_of": plugin.map(|(name, _)| name),
         }))?);
     }
     let rows: Vec<Vec<Cell>> = [
@@ -71,7 +86,14 @@ pub(super) async fn run(global: &Global, args: CheckFile) -> Result<(), CliError
         ),
         (
             "opens",
-            format!("within {} of memory", size(limits.memory_bytes)),
+            format!(
+                "within {} of memory, {}",
+                size(limits.memory_bytes),
+                match plugin {
+                    Some((name, _)) => format!("the limits of [plugins.{name}]"),
+                    None => "the default limits".to_owned(),
+                }
+            ),
         ),
         (
             "snapshot",
@@ -90,6 +112,32 @@ pub(super) async fn run(global: &Global, args: CheckFile) -> Result<(), CliError
     out.line(format!("{}: {fit}", file.display()))?;
     out.text(&table(&out, 2, &[], &rows))?;
     Ok(())
+}
+
+/// Returns the configured plugin whose limits the component is checked under: the one that was named, or
+/// the one whose file it is.
+fn plugin<'a>(
+    config: &'a Config,
+    file: &Path,
+    named: Option<&str>,
+) -> Result<Option<(&'a str, &'a PluginConfig)>, CliError> {
+    let mut plugins = config
+        .plugins
+        .iter()
+        .map(|(name, plugin)| (name.as_str(), plugin));
+    if let Some(named) = named {
+        let found = plugins.find(|(name, _)| *name == named);
+        return match found {
+            Some(found) => Ok(Some(found)),
+            None => Err(CliError::Failed(format!(
+                "there is no [plugins.{named}] in {}; leave --plugin out for the default limits",
+                config.file.display()
+            ))),
+        };
+    }
+    let real = |path: &Path| path.canonicalize().ok();
+    let file = real(file);
+    Ok(plugins.find(|(_, plugin)| file.is_some() && real(&plugin.path) == file))
 }
 
 /// A directory for compiled code, which is removed after the check.

@@ -5,10 +5,9 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::args::Status;
 use super::client::{Client, ClientError};
 use super::error::CliError;
-use super::global::Global;
+use super::global::{Global, JsonFlag};
 use super::out::{Out, Tone, hint};
 use super::table::{Cell, table};
 use super::target;
@@ -35,7 +34,7 @@ struct PluginRow {
 
 /// Runs the command. Shows whichever of the configuration and the daemon is available; fails only
 /// if neither is.
-pub(super) async fn list(global: &Global, args: Status) -> Result<(), CliError> {
+pub(super) async fn list(global: &Global, json: JsonFlag) -> Result<(), CliError> {
     let env = process_env();
     let configured = Config::load(&global.config, &env)
         .map(|loaded| loaded.config)
@@ -57,7 +56,7 @@ pub(super) async fn list(global: &Global, args: Status) -> Result<(), CliError> 
     };
     let all = joined(local, running);
     let mut out = Out::new(global.no_color);
-    if args.json.json {
+    if json.json {
         return Ok(out.json(&serde_json::json!({ "items": all }))?);
     }
     if all.is_empty() {
@@ -145,6 +144,7 @@ mod tests {
             digest: Some(Digest::of(b"old")),
             contract: Some("0.1.0".to_owned()),
             sessions: Some(3),
+            components: Vec::new(),
         };
         let all = joined(
             vec![local("both"), local("new")],

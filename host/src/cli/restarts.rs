@@ -160,8 +160,8 @@ pub(crate) fn facts(record: &RestartRecord, now: UnixMillis) -> Vec<(&'static st
     facts.push((
         "came back",
         format!(
-            "{} sessions restored, {} turns run again, {} faulted",
-            relaunch.restored, relaunch.resumed_turns, relaunch.faulted
+            "{} sessions restored, {} turns run again, {} faulted, {} stay on an older component",
+            relaunch.restored, relaunch.resumed_turns, relaunch.faulted, relaunch.pinned
         ),
     ));
     if !relaunch.lesser.is_empty() {

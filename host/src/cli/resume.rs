@@ -8,14 +8,11 @@ use super::calls::{Filter, session_path};
 use super::client::{Client, ClientError};
 use super::error::CliError;
 use super::global::Global;
-use super::out::{Out, Tone, hint};
+use super::out::{Out, Tone};
+use super::pages::{PAGE, Tally, each};
 use super::target;
-use crate::documents::Page;
 use crate::domain::{HISTORY_CUT, SessionId, SessionView};
 use crate::plain_text::inline;
-
-/// Sessions per page when all are resumed.
-const PAGE: u32 = 500;
 
 pub(crate) async fn run(global: &Global, args: Resume) -> Result<(), CliError> {
     let client = Client::new(target::find(global)?)?;
@@ -49,57 +46,39 @@ async fn one(
     }
 }
 
-/// Resumes all sessions that wait because their history was cut, page by page. A session that
-/// refuses does not keep the others from going on.
+/// Resumes all sessions that wait because their history was cut. One that refuses does not keep the others
+/// from going on.
 async fn all(client: &Client, out: &mut Out, as_json: bool) -> Result<(), CliError> {
-    let mut filter = Filter {
+    let filter = Filter {
         state: Some("parked".to_owned()),
         limit: Some(PAGE),
         ..Filter::default()
     };
-    let (mut resumed, mut refused) = (Vec::new(), Vec::new());
-    loop {
-        let page: Page<Value> = client.get(&filter.path()).await?;
-        let next = page.next_text();
-        for item in page.items {
-            let view: SessionView =
-                serde_json::from_value(item).map_err(|error| client.foreign(error))?;
+    let mut tally = Tally::default();
+    each(
+        client,
+        |after| filter.path(after),
+        async |view: SessionView| {
             if view.reason.is_none_or(|reason| reason.code != HISTORY_CUT) {
-                continue;
+                return Ok(true);
             }
-            match client.resume(&view.id).await {
-                Ok(_) => {
-                    if !as_json {
-                        out.line(format!("{}: it goes on, {} queued", view.id, view.queued))?;
-                    }
-                    resumed.push(view.id);
-                }
-                // Somebody else resumed or closed it meanwhile, or it cannot be written.
-                Err(ClientError::Problem(problem)) => {
-                    hint(format!("{}: {problem}", view.id));
-                    refused.push(view.id);
-                }
-                Err(error) => return Err(error.into()),
+            // Somebody else may have resumed or closed it meanwhile, or it cannot be written.
+            let answer = client.resume(&view.id).await;
+            let resumed = tally.take(view.id.as_str(), json!(view.id), answer)?;
+            if resumed.is_some() && !as_json {
+                out.line(format!("{}: it goes on, {} queued", view.id, view.queued))?;
             }
-        }
-        // The second condition guards against a daemon that returns the same page again.
-        if next.is_none() || next == filter.after {
-            break;
-        }
-        filter.after = next;
-    }
-    if as_json {
-        out.json(&json!({ "resumed": resumed, "refused": refused }))?;
-    } else if resumed.is_empty() && refused.is_empty() {
-        out.line("no session waits because its history was cut")?;
-    }
-    match refused.len() {
-        0 => Ok(()),
-        count => Err(CliError::Failed(format!(
-            "{count} session(s) did not go on, for the reasons above; look at each with \
-             `abide sessions show ID`"
-        ))),
-    }
+            Ok(true)
+        },
+    )
+    .await?;
+    tally.report(
+        out,
+        as_json,
+        "resumed",
+        "no session waits because its history was cut",
+        "session(s) did not go on (`abide sessions show ID` looks at one)",
+    )
 }
 
 impl Client {

@@ -4,13 +4,14 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use super::args::{Cli, CliCommand, PluginCommand};
+use super::args::{Cli, CliCommand};
 use super::error::CliError;
 use super::global::Global;
 use super::operate::OperateGoal;
+use super::plugin_args::PluginCommand;
 use super::{
-    approvals, audit, backup, bench, chat, config, init, operate, plugin, plugin_check, plugins,
-    restarts, restore, resume, send, serve, sessions, status, store, tokens,
+    adopt, approvals, audit, backup, bench, chat, config, init, operate, plugin, plugin_check,
+    plugins, restarts, restore, resume, send, serve, sessions, status, store, tokens,
 };
 use crate::engine::{CompileArgs, run_compiler};
 
@@ -68,6 +69,12 @@ fn dispatch(global: &Global, command: CliCommand) -> Result<ExitCode, CliError> 
         CliCommand::Plugin(PluginCommand::New(args)) => plugin::new(global, &args).map(done),
         CliCommand::Plugin(PluginCommand::Check(args)) => {
             client(plugin_check::run(global, args)).map(done)
+        }
+        CliCommand::Plugin(PluginCommand::Adopt(args)) => {
+            client(adopt::adopt(global, args)).map(done)
+        }
+        CliCommand::Plugin(PluginCommand::Retire(args)) => {
+            client(adopt::retire(global, args)).map(done)
         }
         CliCommand::Plugin(PluginCommand::List(args)) => {
             client(plugins::list(global, args)).map(done)

@@ -5,29 +5,24 @@ use std::io::IsTerminal as _;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::args::{Cancel, Close, ListSessions, One, Retry, Scope, SessionsCommand};
+use super::args::{Cancel, Close, ListSessions, One, Scope, SessionsCommand};
 use super::calls::{Filter, cancel_path, session_path};
 use super::client::Client;
 use super::error::CliError;
 use super::global::Global;
 use super::out::{Out, Tone};
+use super::pages::{PAGE, each};
 use super::table::{Cell, table};
 use super::text::{ago, brief, duration};
-use super::{resume, target, turns};
-use crate::documents::Page;
+use super::{dead, resume, target, turns};
 use crate::domain::{
-    Cancelled, DeadLetter, Event, EventBody, EventId, MessageId, SessionState, SessionView,
-    UnixMillis,
+    Cancelled, Event, EventBody, EventId, MessageId, SessionState, SessionView, UnixMillis,
 };
 
-/// Sessions per page when all are listed.
-const PAGE: u32 = 500;
 /// The last events that a session's details show.
 const LAST_EVENTS: u32 = 10;
-/// The width to which the text of an event, a reason or a dead letter is cut in a table.
+/// The width to which the text of an event or a reason is cut in a table.
 const TEXT_CHARS: usize = 100;
-/// The width to which the reason of a dead letter is cut: its end names the remedy.
-const REASON_CHARS: usize = 1000;
 
 pub(crate) async fn run(global: &Global, command: SessionsCommand) -> Result<(), CliError> {
     let client = Client::new(target::find(global)?)?;
@@ -46,30 +41,34 @@ pub(crate) async fn run(global: &Global, command: SessionsCommand) -> Result<(),
             false => turns::steps(&client, &mut out, &args.id, 0).await,
         },
         SessionsCommand::Replay(args) => turns::replay(&client, &mut out, &args).await,
-        SessionsCommand::Retry(args) => retry(&client, &mut out, args).await,
-        SessionsCommand::Dead(args) => dead(&client, &mut out, &args).await,
+        SessionsCommand::Retry(args) => dead::retry(&client, &mut out, args).await,
+        SessionsCommand::Dead(args) => dead::dead(&client, &mut out, &args).await,
     }
 }
 
 async fn list(client: &Client, out: &mut Out, args: ListSessions) -> Result<(), CliError> {
-    let mut filter = Filter {
+    let limit = if args.all { u32::MAX } else { args.limit };
+    let filter = Filter {
         plugin: args.plugin,
         state: args.state,
-        limit: Some(if args.all { PAGE } else { args.limit }),
-        after: None,
+        pinned: args.pinned,
+        limit: Some(PAGE.min(limit.saturating_add(1))),
     };
     let mut items: Vec<Value> = Vec::new();
-    let next = loop {
-        let page: Page<Value> = client.get(&filter.path()).await?;
-        let next = page.next_text();
-        // Guards against an endless loop if the daemon returns the same page again.
-        let ends = page.items.is_empty() || next == filter.after;
-        items.extend(page.items);
-        if !args.all || next.is_none() || ends {
-            break next.filter(|_| !args.all);
-        }
-        filter.after = next;
-    };
+    let mut more = false;
+    each(
+        client,
+        |after| filter.path(after),
+        async |item| {
+            more = items.len() == limit as usize;
+            if !more {
+                items.push(item);
+            }
+            Ok(!more)
+        },
+    )
+    .await?;
+    let next = items.last().filter(|_| more).map(|last| last["id"].clone());
     if args.json.json {
         return Ok(out.json(&json!({ "items": items, "next": next }))?);
     }
@@ -150,6 +149,19 @@ async fn show(client: &Client, out: &mut Out, args: &One) -> Result<(), CliError
         fact("why", format!("{} ({})", reason.text, reason.code));
         fact("what to do", reason.action.clone());
     }
+    if let Some(pinned) = &view.pinned {
+        let component = view.component.map(|it| it.short()).unwrap_or_default();
+        fact(
+            "component",
+            format!(
+                "{component}, since {}: its plugin's, {}, cannot carry it on: {}",
+                ago(pinned.since, now),
+                pinned.refused.short(),
+                pinned.reason
+            ),
+        );
+        fact("to leave it", pinned.action.clone());
+    }
     if let Some(turn) = &view.running {
         let since = duration(now.since(turn.since));
         fact(
@@ -206,7 +218,7 @@ async fn show(client: &Client, out: &mut Out, args: &One) -> Result<(), CliError
     }
     if view.dead > 0 {
         out.line(out.paint(Tone::Bold, "dead letters"))?;
-        letters(client, out, args, 2).await?;
+        dead::letters(client, out, &args.id, 2).await?;
     }
     Ok(())
 }
@@ -257,49 +269,6 @@ fn event_row(event: &Event, now: UnixMillis) -> Vec<Cell> {
     ]
 }
 
-fn letter_row(letter: &DeadLetter, now: UnixMillis) -> Vec<Cell> {
-    vec![
-        letter.message.id.as_str().into(),
-        ago(letter.at, now).into(),
-        brief(&letter.message.text, TEXT_CHARS).into(),
-        Cell::toned(brief(&letter.reason.text, REASON_CHARS), Tone::Bad),
-    ]
-}
-
-async fn letters(
-    client: &Client,
-    out: &mut Out,
-    args: &One,
-    indent: usize,
-) -> Result<(), CliError> {
-    let page: Page<DeadLetter> = client.get(&session_path(&args.id, "/dead")).await?;
-    let now = UnixMillis::now();
-    let rows: Vec<Vec<Cell>> = page
-        .items
-        .iter()
-        .map(|letter| letter_row(letter, now))
-        .collect();
-    if rows.is_empty() {
-        return Ok(out.line("no dead letters")?);
-    }
-    let head = ["message", "died", "text", "reason"];
-    out.text(&table(out, indent, &head, &rows))?;
-    let remedy = format!(
-        "`abide sessions retry {} --message ID` queues one again",
-        args.id
-    );
-    out.line(out.paint(Tone::Dim, &format!("{}{remedy}", " ".repeat(indent))))?;
-    Ok(())
-}
-
-async fn dead(client: &Client, out: &mut Out, args: &One) -> Result<(), CliError> {
-    if args.json.json {
-        let page: Value = client.get(&session_path(&args.id, "/dead")).await?;
-        return Ok(out.json(&page)?);
-    }
-    letters(client, out, args, 0).await
-}
-
 async fn close(client: &Client, out: &mut Out, args: Close) -> Result<(), CliError> {
     let id = &args.one.id;
     if !args.yes && std::io::stdin().is_terminal() {
@@ -347,15 +316,6 @@ async fn cancel(client: &Client, out: &mut Out, args: Cancel) -> Result<(), CliE
         what => what,
     };
     done(out, &args.one, &answer, &what)
-}
-
-async fn retry(client: &Client, out: &mut Out, args: Retry) -> Result<(), CliError> {
-    let mut body = json!({ "force": args.force });
-    if let Some(message) = &args.message {
-        body["message"] = json!(message);
-    }
-    let answer = client.act(&args.one.id, "retry", &body).await?;
-    done(out, &args.one, &answer, "the message is queued again")
 }
 
 fn done(out: &mut Out, args: &One, answer: &Value, what: &str) -> Result<(), CliError> {

@@ -10,7 +10,7 @@ use super::global::Global;
 use super::out::{Out, Tone};
 use super::table::{Cell, table};
 use super::target;
-use super::text::{ago, brief, duration, size};
+use super::text::{ago, brief, counted, duration, size};
 use crate::documents::{DaemonState, DaemonStatus, Page};
 use crate::domain::{
     Finding, GuestMemoryStatus, ModelProviderStatus, RestartRecord, RestartStatus, SessionView,
@@ -35,7 +35,7 @@ pub(crate) async fn run(global: &Global, args: Status) -> Result<(), CliError> {
     if args.json.json {
         let mut answer: Value = client.get("/v1/daemon").await?;
         for state in NAMED {
-            let named: Value = client.get(&named(state).path()).await?;
+            let named: Value = client.get(&named(state).path(None)).await?;
             answer["named"][state] = named.get("items").cloned().unwrap_or(json!([]));
         }
         return Ok(out.json(&answer)?);
@@ -49,7 +49,7 @@ pub(crate) async fn run(global: &Global, args: Status) -> Result<(), CliError> {
     for state in NAMED {
         let count = daemon.sessions.get(state).copied().unwrap_or(0);
         if count > 0 {
-            let page: Page<SessionView> = client.get(&named(state).path()).await?;
+            let page: Page<SessionView> = client.get(&named(state).path(None)).await?;
             list(&mut out, state, count, &page.items, now)?;
         }
     }
@@ -113,7 +113,26 @@ fn head(out: &mut Out, url: &str, daemon: &DaemonStatus, now: UnixMillis) -> Res
         })
         .collect();
     fact("plugins", plugins.join(", ").into());
+    for plugin in &daemon.plugins {
+        for old in plugin.components.iter().filter(|it| it.pinned > 0) {
+            let since = old
+                .pinned_since
+                .map_or(String::new(), |at| format!(", the first {}", ago(at, now)));
+            let text = format!(
+                "{} of {} on the older {}, for its present one could not carry them on{since}: \
+                 abide sessions list --pinned",
+                counted(old.pinned, "session"),
+                plugin.name,
+                old.digest.short()
+            );
+            fact("", Cell::toned(text, Tone::Warn));
+        }
+    }
     fact("sessions", counts(daemon).into());
+    if let Some(dead) = daemon.dead_letters.filter(|dead| *dead > 0) {
+        let text = format!("{dead}: abide sessions dead");
+        fact("dead letters", Cell::toned(text, Tone::Warn));
+    }
     fact("guest memory", guest_memory(&daemon.guest_memory));
     if let Some(drain) = &daemon.drain {
         let mut text = format!(

@@ -14,6 +14,20 @@ pub(super) fn json_value(text: &str) -> Result<serde_json::Value, String> {
     })
 }
 
+/// The fewest digits that name a component.
+const DIGEST_PREFIX_DIGITS: usize = 8;
+
+/// Checks the beginning of a component's digest.
+pub(super) fn digest_prefix(text: &str) -> Result<String, String> {
+    let is_hex = text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    match text.len() {
+        DIGEST_PREFIX_DIGITS..=64 if is_hex => Ok(text.to_ascii_lowercase()),
+        _ => Err(format!(
+            "a component is named by {DIGEST_PREFIX_DIGITS} to 64 hexadecimal digits of its digest"
+        )),
+    }
+}
+
 /// Checks a name that must be valid for Cargo as a crate, and for the configuration as a plugin.
 pub(super) fn crate_name(text: &str) -> Result<String, String> {
     let rule = "use lowercase letters, digits and dashes, a letter first";

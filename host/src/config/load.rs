@@ -41,6 +41,32 @@ impl Config {
         Ok(Loaded { config, bytes })
     }
 
+    /// Reads and parses a file as far as possible: what it does not say, or says wrongly, has its default.
+    /// Not for running sessions: for a command that works without a configuration, too. Also returns why
+    /// something was left out, unless there is no file.
+    pub fn as_far_as_it_goes(path: &Path, env: &Env) -> (Self, Option<ConfigError>) {
+        let mut left_out = None;
+        let bytes = match read(path) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                let is_missing = matches!(&error, ConfigError::Unreadable { reason, .. } if reason.kind() == ErrorKind::NotFound);
+                left_out = (!is_missing).then_some(error);
+                Vec::new()
+            }
+        };
+        let draft = Self::draft(&bytes, path, env).or_else(|error| {
+            left_out = Some(error);
+            Self::draft(b"", path, &Env::new())
+        });
+        let ConfigDraft { config, problems } =
+            draft.expect("an empty text has no key that could be wrong");
+        // An empty text lacks a plugin, which nobody misses here.
+        if !bytes.is_empty() && left_out.is_none() {
+            left_out = refuse(problems).err();
+        }
+        (config, left_out)
+    }
+
     /// Parses the bytes of `file`; relative paths are resolved against its directory.
     ///
     /// # Errors

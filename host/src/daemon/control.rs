@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use crate::api::{Acceptance, BackupRefusal, ControlRequest};
 use crate::config::{Config, Transport};
-use crate::documents::{DaemonState, DaemonStatus, DrainStatus, FINDINGS_MAX};
+use crate::documents::{ComponentStatus, DaemonState, DaemonStatus, DrainStatus, FINDINGS_MAX};
 use crate::domain::{
-    Finding, Generation, GuestMemoryStatus, Refusal, RestartRecord, ToolServerState,
+    Census, Finding, Generation, GuestMemoryStatus, Refusal, RestartRecord, ToolServerState,
     ToolServerStatus,
 };
 use crate::store::StoreError;
@@ -39,8 +39,27 @@ impl Fixed {
             model_providers: Vec::new(),
             tool_servers: Vec::new(),
             guest_memory: GuestMemoryStatus::default(),
+            dead_letters: None,
             watchdog: Arc::default(),
         }
+    }
+}
+
+/// Adds what a census has counted.
+fn counted(status: &mut DaemonStatus, census: &Census) {
+    status.dead_letters = Some(census.dead_letters);
+    metrics::gauge!("abide_dead_letters").set(census.dead_letters as f64);
+    for plugin in &mut status.plugins {
+        plugin.sessions = Some(census.sessions_of(&plugin.name));
+        let components = census.plugins.get(&plugin.name).into_iter().flatten();
+        plugin.components = components
+            .map(|(digest, component)| ComponentStatus {
+                digest: *digest,
+                sessions: component.sessions,
+                pinned: component.pinned,
+                pinned_since: component.pinned_since,
+            })
+            .collect();
     }
 }
 
@@ -98,6 +117,9 @@ impl Daemon {
         status.config.last_error = refusal.or_else(|| cannot_be_read(&self.unreadable));
         status.format = Some(self.store.format());
         status.sessions = self.sessions();
+        if let Some(census) = &*self.census.borrow() {
+            counted(&mut status, census);
+        }
         status.model_providers = self.registry.live_config().llm.status();
         status.tool_servers = self.tool_servers();
         status.guest_memory = self.guest_memory();

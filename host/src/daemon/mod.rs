@@ -33,6 +33,7 @@
 //! | `plan` | the planner: decides what a configuration leads to |
 //! | `dry_run` | the planner's answer to `abide config plan` |
 //! | `hot_reload` | applies changes that need no restart |
+//! | `housekeeping` | tidies up now and then: markers, memory, components that nothing needs |
 //! | `machine` | the pure state machine of restarts and stops |
 //! | `act` | performs the machine's actions |
 //! | `drain` | the drain in progress |
@@ -42,6 +43,7 @@
 //! | `stop` | ends a worker whose disk does not answer |
 //! | `backup` | takes a backup beside the daemon's work |
 //! | `restore` | restores one, without a daemon |
+//! | `census` | counts sessions by component, in the background |
 //! | `control` | publishes the daemon's status and replies to control requests |
 //! | `watchdog` | detects conditions that must never last |
 //! | `memory_limit` | the memory that guests may use by default |
@@ -53,6 +55,7 @@ mod act;
 mod announce;
 mod backup;
 mod bootstrap;
+mod census;
 mod clock_file;
 mod connections;
 mod control;
@@ -63,6 +66,7 @@ mod frontend;
 mod generation;
 mod handover;
 mod hot_reload;
+mod housekeeping;
 mod launch_spec;
 mod local_socket;
 mod logging;

@@ -10,7 +10,6 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::access::{AuditLog, Tokens};
-use crate::allocator;
 use crate::api::server::{CONNECTIONS_MAX, PreparedServer};
 use crate::api::{Api, Control, ControlRequest};
 use crate::config::{ConfigHistory, ConfigWatch, Env, Observed, Timing, ToolServerConfig};
@@ -25,6 +24,7 @@ use crate::supervisor::{Connection, Link, ToWorker};
 
 use super::act::WorkerEvent;
 use super::announce::announce;
+use super::census;
 use super::connections::adopt;
 use super::drain::Drain;
 use super::frontend::Frontend;
@@ -39,8 +39,6 @@ use super::watchdog::Watchdog;
 
 /// How often the status is published and housekeeping is done when nothing else happens.
 const TICK: Duration = Duration::from_millis(250);
-/// How often the list of active sessions is pruned and metrics are aggregated.
-const UPKEEP_EVERY: Duration = Duration::from_secs(10);
 /// An event that wakes the loop.
 enum LoopEvent {
     Order(Option<ToWorker>),
@@ -115,6 +113,7 @@ pub(super) async fn serve(worker: StartedWorker) -> ExitCode {
                 digest: Some(plugin.component.digest()),
                 contract: Some(plugin.component.contract().to_owned()),
                 sessions: None,
+                components: Vec::new(),
             })
             .collect(),
     };
@@ -131,8 +130,10 @@ pub(super) async fn serve(worker: StartedWorker) -> ExitCode {
             memory_max_bytes: config.daemon.session_memory_bytes,
         },
     );
+    let census = census::start(Signs::of(&registry));
     let watchdog = Watchdog::start(
         Signs::of(&registry),
+        census.clone(),
         &store,
         config.daemon.data_dir.clone(),
         config.daemon.disk_reserve_bytes,
@@ -195,10 +196,13 @@ pub(super) async fn serve(worker: StartedWorker) -> ExitCode {
         has_asked_to_mend: false,
         pruned: Instant::now(),
         pruning: tokio::spawn(async {}),
+        removed: None,
+        removing: tokio::spawn(async {}),
         keeping: tokio::spawn(async {}),
         asked_by: None,
         status,
         watchdog,
+        census,
         records,
         backup: None,
     };
@@ -395,6 +399,7 @@ impl Daemon {
             restored = report.restored,
             resumed_turns = report.resumed_turns,
             faulted = report.faulted,
+            pinned = report.pinned,
             lesser = report.lesser.len(),
             "relaunched"
         );
@@ -443,30 +448,5 @@ impl Daemon {
         if let Some(server) = &self.server {
             adopt(server, connection);
         }
-    }
-
-    fn housekeeping(&mut self) {
-        self.watchdog
-            .hold_back(self.config.daemon.disk_reserve_bytes);
-        if self.pruned.elapsed() < UPKEEP_EVERY {
-            return;
-        }
-        self.pruned = Instant::now();
-        self.metrics.run_upkeep();
-        if self.registry.running() == 0 {
-            allocator::purge_all_threads();
-        }
-        let window = self.config.daemon.notice_window;
-        let forgotten = self.store.clock().window_start(window);
-        // At most one at a time: a disk that does not answer must not pile up blocked threads.
-        if !self.pruning.is_finished() {
-            return;
-        }
-        let store = self.store.clone();
-        self.pruning = tokio::task::spawn_blocking(move || {
-            if let Err(error) = store.prune_active(forgotten) {
-                tracing::warn!(%error, "the list of active sessions cannot be pruned");
-            }
-        });
     }
 }

@@ -18,6 +18,7 @@ use crate::store::Store;
 use crate::supervisor::Link;
 
 use super::backup::BackupRun;
+use super::census::LastCensus;
 use super::drain::Drain;
 use super::machine::{Departure, RestartMachine};
 use super::records::RestartRecords;
@@ -63,12 +64,17 @@ pub(super) struct Daemon {
     pub(super) pruned: Instant,
     /// Prunes it.
     pub(super) pruning: JoinHandle<()>,
+    /// When components that nothing needs were last removed.
+    pub(super) removed: Option<Instant>,
+    /// Removes them.
+    pub(super) removing: JoinHandle<()>,
     /// The latest addition to the history of configurations.
     pub(super) keeping: JoinHandle<()>,
     /// Who asked for the last restart that an operator asked for, if that is known.
     pub(super) asked_by: Option<String>,
     pub(super) status: watch::Sender<Arc<DaemonStatus>>,
     pub(super) watchdog: Watchdog,
+    pub(super) census: LastCensus,
     pub(super) records: RestartRecords,
     /// The backup that is being taken, or the last one.
     pub(super) backup: Option<BackupRun>,

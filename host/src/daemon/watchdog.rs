@@ -20,6 +20,7 @@ use crate::domain::{
 use crate::session::Signs;
 use crate::store::{KeptAside, Store, StoreError};
 
+use super::census::LastCensus;
 use super::{clock_file, logging};
 
 /// The interval between observations.
@@ -50,6 +51,7 @@ impl Watchdog {
     /// that a client can see.
     pub(super) fn start(
         signs: Signs,
+        census: LastCensus,
         store: &Store,
         folder: PathBuf,
         reserve_bytes: u64,
@@ -68,6 +70,7 @@ impl Watchdog {
         });
         let mut looks = Looks {
             signs,
+            census,
             store: store.clone(),
             folder,
             memory_kills,
@@ -140,6 +143,7 @@ fn check_disk(signs: &Signs, folder: &PathBuf, reserve_bytes: u64) {
 
 struct Looks {
     signs: Signs,
+    census: LastCensus,
     store: Store,
     folder: PathBuf,
     /// When workers were last killed for want of memory.
@@ -232,6 +236,7 @@ impl Looks {
             kept_aside: self.store.kept_aside().iter().map(kept_aside).collect(),
             disk: self.signs.disk_signs(),
             memory_kills: self.memory_kills.map(|at| Some(at.elapsed())),
+            census: self.census.borrow().clone().unwrap_or_default(),
         }
     }
 

@@ -59,6 +59,9 @@ pub struct DaemonStatus {
     #[serde(default)]
     #[schema(required = true)]
     pub guest_memory: GuestMemoryStatus,
+    /// The number of dead letters of all sessions, once they have been counted.
+    #[serde(default)]
+    pub dead_letters: Option<u64>,
     /// What is wrong at the moment, the most severe first; at most [`FINDINGS_MAX`]. Metrics count
     /// all.
     #[serde(default)]
@@ -148,6 +151,23 @@ pub struct PluginStatus {
     pub contract: Option<String>,
     /// The number of its open sessions, once they have been counted.
     pub sessions: Option<u64>,
+    /// The components that they last ran on, once they have been counted.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub components: Vec<ComponentStatus>,
+}
+
+/// A component that sessions of a plugin last ran on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ComponentStatus {
+    pub digest: Digest,
+    /// The number of these sessions.
+    pub sessions: u64,
+    /// Of these, the number of those that stay on it, since the plugin's present component could not carry
+    /// them on.
+    pub pinned: u64,
+    /// Since when the first of these does.
+    pub pinned_since: Option<UnixMillis>,
 }
 
 /// A restart or a drain that was accepted.

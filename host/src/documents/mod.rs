@@ -5,6 +5,7 @@
 //! | file | content |
 //! |---|---|
 //! | `backup` | backups and restores |
+//! | `dead` | dead letters of all sessions |
 //! | `daemon` | the daemon's status |
 //! | `events` | a page of a session's events |
 //! | `message` | the answer to a message |
@@ -15,6 +16,7 @@
 
 mod backup;
 mod daemon;
+mod dead;
 mod events;
 mod message;
 mod object;
@@ -24,9 +26,10 @@ mod token;
 
 pub use backup::{BackupReport, RestoreReport};
 pub use daemon::{
-    ConfigStatus, DaemonState, DaemonStatus, DrainStatus, FINDINGS_MAX, PluginStatus,
-    RestartAccepted,
+    ComponentStatus, ConfigStatus, DaemonState, DaemonStatus, DrainStatus, FINDINGS_MAX,
+    PluginStatus, RestartAccepted,
 };
+pub use dead::SessionDeadLetter;
 pub use events::EventsPage;
 pub use message::AcceptedMessage;
 pub use object::{FromObject, from_object};

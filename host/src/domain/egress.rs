@@ -3,9 +3,11 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
 use url::{Host, Url};
 
 use super::Patterns;
+use super::patterns::{common, covers};
 
 /// The longest URL that the host accepts, in bytes.
 const URL_MAX_BYTES: usize = 8 << 10;
@@ -13,7 +15,8 @@ const URL_MAX_BYTES: usize = 8 << 10;
 const LOCALHOST: &str = "localhost";
 
 /// One entry of `capabilities.http`: `[SCHEME://]HOST[:PORT]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct HttpRule {
     /// The entry as the operator wrote it.
     text: String,
@@ -113,6 +116,18 @@ impl HttpRule {
         &self.text
     }
 
+    /// Whether it allows all targets, and all their addresses, that `other` allows.
+    fn covers(&self, other: &Self) -> bool {
+        let port = self.port == PortRule::Any || self.port == other.port;
+        let host = match (&self.host, &other.host) {
+            (HostRule::Name(name), HostRule::Name(other)) => covers(name, other),
+            (HostRule::Address(address), HostRule::Address(other)) => address == other,
+            (HostRule::Name(_), HostRule::Address(_))
+            | (HostRule::Address(_), HostRule::Name(_)) => false,
+        };
+        self.scheme == other.scheme && port && host && self.reach() >= other.reach()
+    }
+
     fn allows(&self, target: &EgressTarget) -> bool {
         let port = match self.port {
             PortRule::Any => true,
@@ -129,6 +144,20 @@ impl HttpRule {
             HostRule::Name(name) if name == LOCALHOST => Reach::Loopback,
             HostRule::Name(_) => Reach::Public,
         }
+    }
+}
+
+impl From<HttpRule> for String {
+    fn from(rule: HttpRule) -> Self {
+        rule.text
+    }
+}
+
+impl TryFrom<String> for HttpRule {
+    type Error = BadHttpRule;
+
+    fn try_from(entry: String) -> Result<Self, BadHttpRule> {
+        Self::parse(&entry)
     }
 }
 
@@ -167,7 +196,8 @@ impl Scheme {
 }
 
 /// All hosts to which a plugin may send requests.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct HttpGrants {
     /// The entries of `capabilities.http`.
     pub hosts: Vec<HttpRule>,
@@ -176,6 +206,14 @@ pub struct HttpGrants {
 }
 
 impl HttpGrants {
+    /// Returns these grants without what `present` does not grant.
+    pub(super) fn within(&self, present: &Self) -> Self {
+        Self {
+            hosts: common(&self.hosts, &present.hosts, HttpRule::covers),
+            private: self.private.common(&present.private),
+        }
+    }
+
     /// Returns which addresses `target` may resolve to; none if no entry allows the target.
     pub fn reach(&self, target: &EgressTarget) -> Option<Reach> {
         let granted = self.hosts.iter().filter(|rule| rule.allows(target));
@@ -344,6 +382,36 @@ mod tests {
             Some(Reach::Loopback)
         );
         assert_eq!(reach(&[], &["*"], "https://a.example"), None);
+    }
+
+    #[test]
+    fn what_two_lists_allow_is_what_each_allows() {
+        let grants = |hosts: &[&str], private: &[&str]| HttpGrants {
+            hosts: hosts
+                .iter()
+                .map(|host| HttpRule::parse(host).unwrap())
+                .collect(),
+            private: Patterns(private.iter().map(|&name| name.to_owned()).collect()),
+        };
+        for (these, others, expected) in [
+            (
+                &["*.a.example:*"][..],
+                &["x.a.example"][..],
+                &["x.a.example"][..],
+            ),
+            (&["http://a.example"], &["a.example"], &[]),
+            (&["a.example:8080"], &["a.example"], &[]),
+            (&["10.0.0.1"], &["*", "10.0.0.1"], &["10.0.0.1"]),
+            // A pattern does not grant this machine, which the name does.
+            (&["localhost"], &["*"], &[]),
+        ] {
+            let common = grants(these, &["b*"]).within(&grants(others, &["bc"]));
+            assert_eq!(
+                common,
+                grants(expected, &["bc"]),
+                "{these:?} and {others:?}"
+            );
+        }
     }
 
     #[test]

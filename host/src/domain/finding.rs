@@ -55,6 +55,8 @@ pub enum FindingKind {
     StepOverdue,
     /// A turn has waited long for memory for its guest.
     GuestMemoryShort,
+    /// Sessions have stayed on an older component of their plugin for long.
+    ComponentOld,
     /// A kind that a newer daemon has; never sent.
     #[serde(other, skip_serializing)]
     Unknown,
@@ -62,7 +64,7 @@ pub enum FindingKind {
 
 impl FindingKind {
     /// Those that this daemon may have.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::StoreRefused,
         Self::NotPrepared,
         Self::WriterStalled,
@@ -78,6 +80,7 @@ impl FindingKind {
         Self::TurnOverdue,
         Self::StepOverdue,
         Self::GuestMemoryShort,
+        Self::ComponentOld,
     ];
 
     /// The name of the kind in the API and in metrics.
@@ -98,6 +101,7 @@ impl FindingKind {
             Self::TurnOverdue => "turn_overdue",
             Self::StepOverdue => "step_overdue",
             Self::GuestMemoryShort => "guest_memory_short",
+            Self::ComponentOld => "component_old",
             Self::Unknown => "unknown",
         }
     }

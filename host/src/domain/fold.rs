@@ -51,6 +51,7 @@ impl Session {
                 usage: ModelUsage::default(),
                 timeline: SessionTimeline::default(),
                 cut: None,
+                pin: None,
             },
             queue: VecDeque::new(),
         };
@@ -156,6 +157,7 @@ impl Session {
                 progress.timers.clear();
             }
             Record::Cut(cut) => progress.cut(at, cut),
+            Record::Moved(moved) => progress.move_to(moved),
         }
         at
     }

@@ -193,6 +193,7 @@ impl Session {
         if progress.closed.is_some() || progress.fault.is_some() || progress.is_parked() {
             return None;
         }
+        let next = progress.component(with.component);
         let fresh = |turn, message, attempt, deaths, component| Begun {
             turn,
             message,
@@ -209,12 +210,12 @@ impl Session {
         Some(match &self.progress.open {
             None => {
                 let message = self.queue.front()?.id.clone();
-                fresh(self.progress.last_turn + 1, message, 1, 0, with.component)
+                fresh(self.progress.last_turn + 1, message, 1, 0, next)
             }
             Some(open) => {
                 let begun = &open.begun;
                 let component = match open.anew {
-                    true => with.component,
+                    true => next,
                     false => begun.component,
                 };
                 let attempt = begun.attempt + 1;
@@ -285,7 +286,11 @@ impl Session {
             .fault
             .as_ref()
             .is_some_and(|fault| match fault.code {
-                FaultCode::Restore => fault.component != Some(component),
+                FaultCode::Restore => match &self.progress.pin {
+                    // It failed on the older component, too.
+                    Some(pin) if fault.component == Some(pin.component) => pin.refused != component,
+                    Some(_) | None => fault.component != Some(component),
+                },
                 FaultCode::Plugin => true,
                 FaultCode::KillsWorker => false,
             })

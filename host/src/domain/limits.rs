@@ -5,7 +5,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 /// What the sessions of one plugin may use. Sizes in bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// Its form is stored, with the components that sessions may have to go back to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Limits {
     /// Linear memory of a guest, all its memories together.
     pub memory_bytes: u64,

@@ -52,8 +52,10 @@ mod call_tracking;
 mod calls;
 mod cancel;
 mod capabilities;
+mod census;
 mod clock;
 mod cut;
+mod dead_filter;
 mod egress;
 mod events;
 mod failure;
@@ -69,6 +71,7 @@ mod message;
 mod model_providers;
 mod notice;
 mod patterns;
+mod pin;
 mod plan_report;
 mod principal;
 mod record_events;
@@ -107,7 +110,9 @@ pub use audit::{AuditEntry, AuditId};
 pub use calls::{MadeCall, MadeCalls};
 pub use cancel::{CancelScope, Cancelled};
 pub use capabilities::Capabilities;
+pub use census::{Census, ComponentCensus};
 pub use clock::{ClockHistory, ClockReading, ClockStep, MachineClock};
+pub use dead_filter::{DeadFilter, DeadPage, DeadPlace};
 pub use egress::{BadHttpRule, EgressTarget, HttpGrants, HttpRule, Reach};
 pub use events::{Delta, Event, EventBody, PreviousTimeline, TRUNCATED, ToolStatus, TurnStatus};
 pub use failure::{FailureCode, TurnFailure};
@@ -131,8 +136,8 @@ pub use plan_report::{PlanProblem, PlanReport, PlanRequest, PlanVerdict, Planned
 pub use principal::{AccessRole, Act, Denial, DenialReason, Principal, PrincipalName, Rights};
 pub use records::{
     Asked, Begun, Closed, Created, Cut, DeadLetter, Decided, Discarded, Fault, FaultCode, Faulted,
-    IdempotencyKey, Output, Planned, Received, Record, Relabelled, Requeued, Resumed, StepDone,
-    Timer, TimerOp, TurnEnd, TurnEnded,
+    IdempotencyKey, Moved, Output, Planned, Received, Record, Relabelled, Requeued, Resumed,
+    StepDone, Timer, TimerOp, TurnEnd, TurnEnded,
 };
 pub use refusal::Refusal;
 pub use report::{PartReport, PartStatus, ReplayReport, ReplayVerdict, StepReport, TurnReport};
@@ -142,7 +147,8 @@ pub use restart::{
 };
 pub use salvage_report::{DamagedFile, SalvageReport, TouchedFate, TouchedSession};
 pub use session::{
-    Identity, LastTurn, LogPos, OpenTurn, Queued, Session, SessionProgress, SnapshotRef, Untold,
+    Identity, LastTurn, LogPos, OpenTurn, Pin, Queued, Session, SessionProgress, SnapshotRef,
+    Untold,
 };
 pub use snapshot::{BadSnapshot, Snapshot};
 pub use standing_approval::{STANDING_MAX, StandingApproval};
@@ -160,7 +166,7 @@ pub use tool_servers::{
     ToolLeftOut, ToolSandbox, ToolServerKind, ToolServerState, ToolServerStatus,
 };
 pub use usage::ModelUsage;
-pub use view::{HISTORY_CUT, Reason, RunningTurn, SessionView};
+pub use view::{HISTORY_CUT, PinnedView, Reason, RunningTurn, SessionView};
 pub use watchdog::{
     CLOCK_STEP_LEAST, CLOCK_STEP_SHOWN, Changes, DiskSigns, Findings, MEMORY_AFTER, MemoryKills,
     OUT_OF_MEMORY_SHOWN, Observation, STEP_MARGIN, STUCK_AFTER, SessionSigns, TURN_MARGIN, Timed,

@@ -37,6 +37,7 @@ impl Record {
             | Self::Resumed(_)
             | Self::Discarded(_)
             | Self::Requeued(_)
+            | Self::Moved(_)
             | Self::Closed(_) => 0,
         }
     }
@@ -132,6 +133,7 @@ impl Record {
             | Self::Resumed(_)
             | Self::Discarded(_)
             | Self::Requeued(_)
+            | Self::Moved(_)
             | Self::Closed(_) => return Vec::new(),
         };
         (before + 1..)

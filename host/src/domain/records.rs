@@ -18,6 +18,7 @@
 //! | 13 | `Asked` | 1 |
 //! | 14 | `Decided` | 1 |
 //! | 15 | `Cut` | raised by whoever writes one |
+//! | 19 | `Moved` | the part `components` |
 
 use std::collections::BTreeMap;
 
@@ -69,6 +70,8 @@ pub enum Record {
     /// Older versions cannot read it. Only what recovers a store at its opening writes one, by
     /// [`Session::cut`](super::Session::cut), after it has raised the store's format.
     Cut(Cut),
+    /// From here on the session runs on another component.
+    Moved(Moved),
 }
 
 /// See [`Record::Created`].
@@ -423,6 +426,21 @@ pub struct Cut {
     pub cause: CutCause,
     /// What is missing, for humans.
     pub detail: String,
+    pub at: UnixMillis,
+}
+
+/// See [`Record::Moved`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Moved {
+    /// The component that it runs on.
+    pub component: Digest,
+    /// The plugin's component, if that cannot carry the session on: it is tried again once the plugin
+    /// has another one. None if `component` is the plugin's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<Digest>,
+    /// Why it cannot, for humans.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
     pub at: UnixMillis,
 }
 

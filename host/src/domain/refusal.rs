@@ -82,6 +82,26 @@ pub enum Refusal {
          nothing to resume"
     )]
     NotFaulted,
+    /// The fault that was to be ended would come back at once.
+    #[error("the session stays faulted, for it was tried, and cannot run yet: {reason}")]
+    StillFaulted { reason: String },
+    /// The session was to be tried on a component, and the machine was too busy.
+    #[error(
+        "it could not be found out whether the session can run: {reason}; try again in a moment"
+    )]
+    NothingFound { reason: String },
+    /// The session runs on its plugin's component.
+    #[error("the session is not pinned to an older component; there is nothing to adopt")]
+    NotPinned,
+    /// The session cannot run on its plugin's component.
+    #[error(
+        "the session stays on its older component, for its plugin's cannot carry it on: {reason}; \
+         with `force` it is moved all the same, and is faulted until its plugin has another one"
+    )]
+    CannotAdopt { reason: String },
+    /// It would fault a session while a turn of it is open.
+    #[error("a turn is open; cancel it, or wait for its end, then try again")]
+    TurnOpen,
     /// There is no such dead letter.
     #[error("there is no such dead letter; GET /v1/sessions/ID/dead lists them")]
     NoDeadLetter,

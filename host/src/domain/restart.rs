@@ -163,6 +163,11 @@ pub struct RelaunchReport {
     pub resumed_turns: u64,
     /// Sessions that cannot come back; each is faulted with a reason.
     pub faulted: u64,
+    /// Sessions that stay on the component that they last ran on, since their plugin's cannot carry them
+    /// on.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub pinned: u64,
     /// Sessions that came back with less than was recorded, or not at all; named for human review.
     pub lesser: Vec<SessionId>,
     /// What is missing of the first [`SHORTFALLS_TOLD`] of them.

@@ -97,6 +97,9 @@ pub struct SessionProgress {
     /// The cut of its history of which no committed turn was notified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut: Option<HistoryCut>,
+    /// The component that it runs on instead of its plugin's, and why.
+    #[serde(default, skip_serializing_if = "Pin::is_not_kept")]
+    pub pin: Option<Pin>,
 }
 
 /// The last committed turn: with its journal it leads from the previous snapshot to the present
@@ -130,6 +133,29 @@ pub struct SnapshotRef {
     pub component: Digest,
     /// The guest's schema of its data.
     pub schema: u32,
+}
+
+/// See [`SessionProgress::pin`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pin {
+    /// The component that the session runs on.
+    pub component: Digest,
+    /// The plugin's component, which cannot carry it on.
+    pub refused: Digest,
+    /// Why, for humans.
+    pub reason: String,
+    /// Since when it has stayed on the component.
+    pub at: UnixMillis,
+    /// No record says so, as the store cannot have one yet: it holds while the session is in memory.
+    #[serde(skip)]
+    pub provisional: bool,
+}
+
+impl Pin {
+    /// Whether there is none that is stored.
+    fn is_not_kept(pin: &Option<Self>) -> bool {
+        pin.as_ref().is_none_or(|pin| pin.provisional)
+    }
 }
 
 /// A turn that has begun and not ended.

@@ -36,6 +36,9 @@ pub struct Snapshot {
 /// Why bytes are not a snapshot that may be restored.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadSnapshot {
+    /// It is not where it should be.
+    #[error("its snapshot is missing from the store")]
+    Missing,
     /// There are fewer bytes than the header requires.
     #[error("the snapshot is cut off: {have} bytes of {need}")]
     Truncated {

@@ -4,6 +4,7 @@ mod approvals;
 mod cancel;
 mod clock;
 mod journal;
+mod pins;
 mod rules;
 mod stopped;
 mod timelines;
@@ -42,6 +43,8 @@ struct Driven {
     restarts: Vec<PastRestart>,
     now: u64,
     limits: Limits,
+    /// The component that its plugin has.
+    component: Digest,
     /// Recovery messages that the open turn has received from its inbox.
     further_notices: Vec<Notice>,
 }
@@ -62,6 +65,7 @@ impl Driven {
             restarts: Vec::new(),
             now: 1,
             limits,
+            component: component(),
             further_notices: Vec::new(),
         }
     }
@@ -87,7 +91,7 @@ impl Driven {
         let begun = self.session.begin(BeginWith {
             now: UnixMillis(self.now),
             seed: 7,
-            component: component(),
+            component: self.component,
             limits: &self.limits,
             generation: Generation(self.generation),
             restarts: &self.restarts,
@@ -107,7 +111,7 @@ impl Driven {
             end: TurnEnd::Completed {
                 notice: open.begun.notice.clone(),
                 further_notices: self.further_notices.clone(),
-                component: component(),
+                component: open.begun.component,
                 schema: 1,
                 outputs: vec![Output::Text("hi".into())],
                 timers: Vec::new(),

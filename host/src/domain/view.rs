@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    FaultCode, Identity, ModelUsage, Session, SessionId, SessionProgress, SessionState,
+    Digest, FaultCode, Identity, ModelUsage, Session, SessionId, SessionProgress, SessionState,
     TimelineName, UnixMillis,
 };
 
@@ -16,6 +16,13 @@ pub struct SessionView {
     pub id: SessionId,
     /// Its plugin.
     pub plugin: String,
+    /// The digest of the component that it last ran on.
+    #[serde(default)]
+    #[schema(value_type = Digest, required = true)]
+    pub component: Option<Digest>,
+    /// Why it stays on that component although its plugin has another one, where it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinned: Option<PinnedView>,
     /// The arguments it was created with.
     pub args: serde_json::Value,
     /// Its labels.
@@ -48,6 +55,20 @@ pub struct SessionView {
     /// The running turn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub running: Option<RunningTurn>,
+}
+
+/// Why a session stays on an older component, and the one action that ends this.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct PinnedView {
+    /// The plugin's component, which could not carry it on. It is tried again once the plugin has
+    /// another one.
+    pub refused: Digest,
+    /// Why it could not.
+    pub reason: String,
+    /// Since when.
+    pub since: UnixMillis,
+    /// The operator's action: to have it try the plugin's component at once.
+    pub action: String,
 }
 
 /// The turn that is open.
@@ -132,9 +153,17 @@ impl SessionView {
                 action: format!("abide approvals approve {0}, or deny {0}", asked.id),
             })
         });
+        let pinned = progress.pin.as_ref().map(|pin| PinnedView {
+            refused: pin.refused,
+            reason: pin.reason.clone(),
+            since: pin.at,
+            action: format!("abide plugin adopt {id}"),
+        });
         Self {
             id,
             plugin: identity.plugin.clone(),
+            component: Some(progress.snapshot.component),
+            pinned,
             args: serde_json::from_str(&identity.args).unwrap_or_default(),
             labels: identity.labels.clone(),
             state: progress.state(queued),

@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    ClockStep, Finding, FindingKind, GuestMemoryStatus, Regression, SessionId, UnixMillis,
+    Census, ClockStep, Finding, FindingKind, GuestMemoryStatus, Regression, SessionId, UnixMillis,
 };
 
 /// How long a session may have work that does not run although turns may begin.
@@ -63,6 +64,8 @@ pub struct Observation {
     pub memory_kills: MemoryKills<Duration>,
     /// The steps of the machine's clock that are to be reported.
     pub clock_steps: Vec<ClockStep>,
+    /// The last census of sessions.
+    pub census: Arc<Census>,
 }
 
 /// The last kills of workers for want of memory, or that may have been.
@@ -352,6 +355,7 @@ pub fn judge(seen: &Observation) -> Vec<Finding> {
             "it was woken by this; if it stays, abide restart; please report it".to_owned(),
         );
     }
+    found.extend(seen.census.findings(seen.now));
     found.sort_by_key(|finding| (finding.kind, finding.since));
     found
 }

@@ -113,7 +113,8 @@ impl Blame<'_> {
             let reserve_bytes = *reserve_bytes;
             return GuestFailure::Outgrown { reserve_bytes };
         }
-        if error.is::<wasmtime::PoolConcurrencyLimitError>() {
+        // The second: the kernel gave no memory for the instance.
+        if error.is::<wasmtime::PoolConcurrencyLimitError>() || error.is::<std::io::Error>() {
             return GuestFailure::Host(EngineError::Exhausted(error.to_string()));
         }
         if state.budget.memory_was_refused() {

@@ -1,6 +1,7 @@
 //! Guest calls: instantiate, restore, turn, snapshot, drop. No instance outlives its call.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::mpsc;
 use wasmtime::Store;
@@ -15,7 +16,7 @@ use super::runtime::{Admission, Engine};
 use super::scheduled::{OutOfTime, Scheduled};
 use super::step_gate::StepCall;
 use super::store_data::StoreData;
-use crate::domain::{Limits, Message, Notice, Snapshot, TurnFailure};
+use crate::domain::{FailureCode, Limits, Message, Notice, Snapshot, TurnFailure};
 
 impl Engine {
     /// Creates a new session's first state: calls `open`, then `snapshot`.
@@ -56,9 +57,13 @@ impl Engine {
         input: Vec<Message>,
         steps: mpsc::Sender<StepCall>,
     ) -> Result<Product, GuestFailure> {
-        self.on(admission, job, move |memory| async move {
+        // What fails before is the fault of neither message nor turn.
+        let restored = AtomicBool::new(false);
+        let has_restored = &restored;
+        let ended = self.on(admission, job, move |memory| async move {
             let mut guest = Guest::start(self, job, memory).await?;
             guest.restore(snapshot).await?;
+            has_restored.store(true, Ordering::Relaxed);
             let notice = notice.map(|notice| convert::notice_message(notice, job.now));
             let input: Vec<_> = notice
                 .into_iter()
@@ -66,17 +71,20 @@ impl Engine {
                 .collect();
             guest.turn(&input, steps).await?;
             guest.snapshot().await
-        })
-        .await
+        });
+        match ended.await {
+            Err(failure) if !restored.load(Ordering::Relaxed) => Err(unrestored(failure)),
+            ended => ended,
+        }
     }
 
     /// Verifies that the guest can be restored from a snapshot.
     pub async fn restore(&self, job: &GuestJob, snapshot: &Snapshot) -> Result<(), GuestFailure> {
-        self.within(job, move |memory| async move {
+        let restored = self.within(job, move |memory| async move {
             let mut guest = Guest::start(self, job, memory).await?;
             guest.restore(snapshot).await
-        })
-        .await
+        });
+        restored.await.map_err(unrestored)
     }
 
     /// Restores a snapshot and takes a new one: a guest that saves its whole state returns the same
@@ -271,13 +279,7 @@ impl<'a> Guest<'a> {
                 let reason = self.job.blame().guest(text).text;
                 (format!("the guest refuses its snapshot: {reason}"), None)
             }
-            Err(error) => match self.explain(&error) {
-                GuestFailure::Failed(TurnFailure { text, .. }) => (
-                    format!("the guest cannot be restored from its snapshot: {text}"),
-                    None,
-                ),
-                other => return Err(other),
-            },
+            Err(error) => return Err(self.explain(&error)),
         };
         Err(GuestFailure::Restore { text, newer_schema })
     }
@@ -336,6 +338,23 @@ impl<'a> Guest<'a> {
 
     fn explain(&self, error: &wasmtime::Error) -> GuestFailure {
         explain(self.job, &self.store, error)
+    }
+}
+
+/// Returns the failure of a guest that failed before it was restored. What would happen again is a verdict
+/// on its component; that time was up may be the machine's doing.
+fn unrestored(failure: GuestFailure) -> GuestFailure {
+    match failure {
+        GuestFailure::Failed(failure) if failure.code == FailureCode::Timeout => {
+            GuestFailure::Failed(failure)
+        }
+        GuestFailure::Failed(TurnFailure { text, .. }) => GuestFailure::Restore {
+            text: format!("the guest cannot be restored from its snapshot: {text}"),
+            newer_schema: None,
+        },
+        failure @ (GuestFailure::Restore { .. }
+        | GuestFailure::Outgrown { .. }
+        | GuestFailure::Host(_)) => failure,
     }
 }
 

@@ -23,6 +23,7 @@
 //! |---|---|
 //! | `runtime` | the engine of the process: loads components, admits turns |
 //! | `component`, `contract`, `shape`, `precompiled` | a component: checked, linked, cached |
+//! | `component_settings`, `unused` | what an operator has set for a plugin, kept with its component; removes both once nothing needs them |
 //! | `compiler`, `compile_process` | compiling: started, limited and waited for; the process itself |
 //! | `job`, `guest` | a call's input and product; the call on a fresh instance |
 //! | `store_data` | the host state of one instance |
@@ -41,6 +42,7 @@ mod buffer;
 mod compile_process;
 mod compiler;
 mod component;
+mod component_settings;
 mod contract;
 mod convert;
 mod error;
@@ -60,11 +62,13 @@ mod scheduled;
 mod shape;
 mod step_gate;
 mod store_data;
+mod unused;
 mod wasi;
 
 pub use compile_process::{COMPILE, CompileArgs, run_compiler};
 pub use compiler::{CompileLimits, Compiler};
 pub use component::Component;
+pub use component_settings::ComponentSettings;
 pub use contract::CONTRACTS;
 pub use error::{COMPONENT_MAX_BYTES, EngineError, LoadError};
 pub use failure::GuestFailure;

@@ -1,10 +1,10 @@
 //! The engine, one per process: loads components and runs guests, each call on a fresh instance.
 
 use std::collections::HashMap;
-use std::fs;
+use std::fs::{self, File};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::component::{HasSelf, Linker};
@@ -67,7 +67,7 @@ pub(super) struct EngineCore {
     shares: Arc<Semaphore>,
     pub(super) run_queue: Arc<RunQueue>,
     memory: GuestMemory,
-    options: EngineOptions,
+    pub(super) options: EngineOptions,
     precompiled: Precompiled,
     compile_limits: Mutex<CompileLimits>,
     /// Held while a component is compiled: one at a time, or many sessions on an old one would compile it
@@ -201,6 +201,11 @@ impl Engine {
             atomic_file::write_whole(&self.0.options.components_dir, &name, &[bytes])
                 .map_err(failed)?;
         } else {
+            // As good as new: it is not about to be removed. If that fails, it is as old as it is.
+            let _ = File::options()
+                .write(true)
+                .open(&path)
+                .and_then(|file| file.set_modified(SystemTime::now()));
             // The process that wrote the file may have been killed before its name was durable.
             atomic_file::sync_folder(&self.0.options.components_dir).map_err(failed)?;
         }

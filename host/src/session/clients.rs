@@ -5,9 +5,9 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::domain::{
-    Answer, Approval, ApprovalId, CancelScope, Cancelled, DeadLetter, EventId, MessageId,
-    NewMessage, Patterns, Refusal, ReplayReport, SessionId, SessionView, StandingApproval,
-    TurnReport, UnixMillis,
+    Answer, Approval, ApprovalId, CancelScope, Cancelled, DeadFilter, DeadLetter, DeadPage,
+    DeadPlace, EventId, MessageId, NewMessage, Patterns, Refusal, ReplayReport, SessionId,
+    SessionView, StandingApproval, TurnReport, UnixMillis,
 };
 
 use super::hub::Subscription;
@@ -47,12 +47,12 @@ impl Clients {
 
     /// Returns a session's current state.
     pub async fn view(&self, id: &SessionId) -> Result<SessionView, Refusal> {
-        queries::view(&self.shared().store, id)
+        queries::view(&self.shared().store, &self.live_config().plugins, id)
     }
 
     /// Lists sessions, ordered by id.
     pub async fn list(&self, filter: &ListFilter) -> Result<ListPage, Refusal> {
-        queries::list(&self.shared().store, filter)
+        queries::list(&self.shared().store, &self.live_config().plugins, filter)
     }
 
     /// Reports the session's open turn, or else its last committed turn, step by step.
@@ -227,6 +227,13 @@ impl Clients {
         self.0.ask(id, DriverCommand::Resume).await
     }
 
+    /// Has a session run on its plugin's component again. With `force`, even if its guest cannot be
+    /// restored on it: the session is faulted then.
+    pub async fn adopt(&self, id: &SessionId, force: bool) -> Result<SessionView, Refusal> {
+        let command = |reply| DriverCommand::Adopt { force, reply };
+        self.0.ask(id, command).await
+    }
+
     /// Moves a dead letter (`None`: the last one) back into the inbox. With `force`, even if its
     /// turn made calls that cannot be repeated.
     pub async fn retry(
@@ -241,6 +248,17 @@ impl Clients {
             reply,
         };
         self.0.ask(id, command).await
+    }
+
+    /// Returns at most `limit` dead letters of all sessions after `after`.
+    pub async fn all_dead(
+        &self,
+        after: Option<&DeadPlace>,
+        limit: usize,
+        filter: &DeadFilter<'_>,
+    ) -> Result<DeadPage, Refusal> {
+        let letters = self.shared().store.all_dead(after, limit, filter);
+        letters.map_err(queries::refusal)
     }
 
     /// Returns the session's dead letters, oldest first.

@@ -39,6 +39,7 @@ mod guest_task;
 mod journal;
 mod park;
 mod repair;
+mod restore;
 mod run;
 mod timers;
 

@@ -42,17 +42,17 @@ pub(super) fn turn(store: &Store, id: &SessionId) -> Result<TurnReport, Refusal>
 pub(super) async fn replay(shared: &Shared, id: &SessionId) -> Result<ReplayReport, Refusal> {
     let session = alive(&shared.store, id)?;
     let subject = subject(&session)?;
-    let (identity, engine) = (&session.identity, &shared.engine);
+    let identity = &session.identity;
     let parts = shared.live_config();
     let plugin = parts.plugins.get(&identity.plugin);
     let plugin = plugin.ok_or_else(|| Refusal::UnknownPlugin {
         name: identity.plugin.clone(),
         known: parts.plugins.names(),
     })?;
-    let offline = Offline::gather(&shared.store, engine, plugin, id, identity, &subject).await;
+    let offline = Offline::gather(shared, plugin, id, identity, &subject).await;
     let offline = offline.map_err(|error| Refusal::Unreplayable(error.to_string()))?;
     let open = session.progress.open.is_some();
-    let (verdict, text) = match offline.run(engine).await {
+    let (verdict, text) = match offline.run(&shared.engine).await {
         Replayed::Diverged(diverged) => (ReplayVerdict::Diverged, diverged.to_string()),
         Replayed::Reached { step, call } if open => {
             let began = offline.journal().steps().len() >= step as usize;

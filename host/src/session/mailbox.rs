@@ -54,6 +54,12 @@ pub(super) enum DriverCommand {
     Cancel(CancelScope, ReplyTo<(SessionView, Cancelled)>),
     /// Let a session run again that is faulted, or waits after a cut of its history.
     Resume(ReplyTo<SessionView>),
+    /// Have the session run on its plugin's component again.
+    Adopt {
+        /// Even if its guest cannot be restored on it: the session is faulted then.
+        force: bool,
+        reply: ReplyTo<SessionView>,
+    },
     /// Move a dead letter (`None`: the last one) back into the inbox.
     Retry {
         message: Option<MessageId>,
@@ -110,4 +116,6 @@ pub(super) struct Relaunched {
     pub(super) resumed: bool,
     /// Whether the session is faulted.
     pub(super) faulted: bool,
+    /// Whether it stays on an older component than its plugin's.
+    pub(super) pinned: bool,
 }

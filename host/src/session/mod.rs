@@ -27,6 +27,7 @@
 //! | `hub`, `outcome` | live events for subscribers; how a message's turn ended |
 //! | `queries` | reads of the store that need no driver |
 //! | `live_config`, `plugins` | what a hot change replaces, and the loaded plugins in it |
+//! | `kept_plugins` | plugins on an older component, with the settings that were in force for it |
 //! | `memory_budget`, `disk_guard`, `liveness` | limits on memory and disk; what the watchdog reads |
 //! | `memory_peaks` | how much memory a turn reserves for its guest |
 //! | `shared` | what all drivers share |
@@ -41,6 +42,7 @@ mod drivers;
 mod due;
 mod hub;
 mod inspect;
+mod kept_plugins;
 mod lifecycle;
 mod live_config;
 mod liveness;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::domain::{Begun, Capabilities, Identity, Limits, SessionId};
-use crate::engine::{Component, Context, GuestJob};
+use crate::domain::{Begun, Capabilities, Identity, Limits, SessionId, SessionView};
+use crate::engine::{Component, ComponentSettings, Context, GuestJob};
 
 /// A configured plugin whose component is loaded.
 #[derive(Clone)]
@@ -17,19 +17,26 @@ pub struct Plugin {
 }
 
 impl Plugin {
-    /// Builds the engine's job for a turn that begins with `begun`. It must be the same job whether
-    /// the turn runs for the first time, again or offline. `timers` are the names of the timers
-    /// that were set when it began.
+    /// Returns what the operator has set for it.
+    pub(super) fn settings(&self) -> ComponentSettings {
+        ComponentSettings {
+            limits: self.limits.clone(),
+            grants: self.grants.clone(),
+        }
+    }
+
+    /// Builds the engine's job for a turn that begins with `begun`, on this plugin's component. It must
+    /// be the same job whether the turn runs for the first time, again or offline. `timers` are the names
+    /// of the timers that were set when it began.
     pub(super) fn job(
         &self,
-        component: Arc<Component>,
         id: &SessionId,
         identity: &Identity,
         begun: &Begun,
         timers: Vec<String>,
     ) -> GuestJob {
         GuestJob {
-            component,
+            component: self.component.clone(),
             context: Context {
                 session: id.clone(),
                 plugin: identity.plugin.clone(),
@@ -49,6 +56,15 @@ impl Plugin {
 pub struct Plugins(pub BTreeMap<String, Arc<Plugin>>);
 
 impl Plugins {
+    /// Returns the view of a session, without its pin if its plugin has another component since: that one
+    /// has yet to be tried.
+    pub(super) fn as_of_now(&self, mut view: SessionView) -> SessionView {
+        let configured = self.get(&view.plugin).map(|it| it.component.digest());
+        view.pinned
+            .take_if(|pinned| Some(pinned.refused) != configured);
+        view
+    }
+
     pub fn get(&self, name: &str) -> Option<&Arc<Plugin>> {
         self.0.get(name)
     }

@@ -6,6 +6,8 @@ use crate::domain::{
 };
 use crate::store::{Store, StoreError};
 
+use super::plugins::Plugins;
+
 /// The number of sessions that one listing scans before it returns what it has found so far.
 const LIST_SCAN_MAX: usize = 10_000;
 const LIST_PAGE: usize = 256;
@@ -19,6 +21,8 @@ pub struct ListFilter {
     pub plugin: Option<String>,
     /// Only sessions in this state. Closed sessions are listed only when asked for explicitly.
     pub state: Option<SessionState>,
+    /// Only sessions that stay on an older component than their plugin's.
+    pub pinned: bool,
     /// Only sessions whose ids one of these matches.
     pub ids: Patterns,
     /// Only sessions after this id.
@@ -78,11 +82,19 @@ pub(super) fn alive(store: &Store, id: &SessionId) -> Result<Session, Refusal> {
     }
 }
 
-pub(super) fn view(store: &Store, id: &SessionId) -> Result<SessionView, Refusal> {
-    Ok(alive(store, id)?.view(id))
+pub(super) fn view(
+    store: &Store,
+    plugins: &Plugins,
+    id: &SessionId,
+) -> Result<SessionView, Refusal> {
+    Ok(plugins.as_of_now(alive(store, id)?.view(id)))
 }
 
-pub(super) fn list(store: &Store, filter: &ListFilter) -> Result<ListPage, Refusal> {
+pub(super) fn list(
+    store: &Store,
+    plugins: &Plugins,
+    filter: &ListFilter,
+) -> Result<ListPage, Refusal> {
     let mut items = Vec::new();
     let mut after = filter.after.clone();
     for _ in 0..LIST_SCAN_MAX / LIST_PAGE {
@@ -91,12 +103,13 @@ pub(super) fn list(store: &Store, filter: &ListFilter) -> Result<ListPage, Refus
         let full = page.len() == LIST_PAGE;
         for listed in page {
             after = Some(listed.id.clone());
-            let view = listed.view();
+            let view = plugins.as_of_now(listed.view());
             let wanted = match filter.state {
                 Some(state) => view.state == state,
                 None => view.state != SessionState::Closed,
             };
             if wanted
+                && (!filter.pinned || view.pinned.is_some())
                 && filter
                     .plugin
                     .as_ref()
@@ -224,6 +237,6 @@ pub(super) fn dead(
     after: Option<&MessageId>,
     limit: usize,
 ) -> Result<Vec<DeadLetter>, Refusal> {
-    view(store, id)?;
+    alive(store, id)?;
     store.dead(id, after, limit).map_err(refusal)
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use crate::domain::{GuestMemoryStatus, Refusal, SessionId, WRITER_STALLED_AFTER};
+use crate::domain::{Census, GuestMemoryStatus, Refusal, SessionId, WRITER_STALLED_AFTER};
 use crate::engine::{CompileLimits, Engine};
 use crate::store::{Store, StoreError};
 
@@ -17,6 +17,7 @@ use super::drain::{Gate, TurnGate};
 use super::driver::Driver;
 use super::drivers::Drivers;
 use super::hub::Hubs;
+use super::kept_plugins::KeptPlugins;
 use super::live_config::{Current, LiveConfig};
 use super::mailbox::{DriverCommand, ReplyTo};
 use super::memory_budget::Memory;
@@ -44,6 +45,7 @@ impl Registry {
             store,
             engine,
             live_config: Current::new(live_config),
+            kept_plugins: KeptPlugins::default(),
             settings,
             hubs: Hubs::default(),
             handover: watch::Sender::new(None),
@@ -57,7 +59,9 @@ impl Registry {
             clearing: AtomicBool::new(false),
             deadlines: Deadlines::default(),
             timers_set: Notify::new(),
+            session_moved: Notify::new(),
         });
+        keep_settings(&shared);
         Self {
             shared,
             drivers: Drivers::default(),
@@ -73,6 +77,7 @@ impl Registry {
     /// run keep the configuration they began with.
     pub fn replace_live_config(&self, live_config: LiveConfig) {
         self.shared.live_config.replace(live_config);
+        keep_settings(&self.shared);
         // Idle drivers may have to leave memory sooner: wake them to recompute their deadlines.
         self.shared.turns.gate.send_modify(|_| {});
     }
@@ -95,6 +100,16 @@ impl Registry {
     /// Changes the limits of compiling a component, of an open turn that began on an earlier one.
     pub fn set_compile_limits(&self, limits: CompileLimits) {
         self.shared.engine.set_compile_limits(limits);
+    }
+
+    /// Removes the components that neither a plugin nor, by the census, a session needs. Returns how many
+    /// there were. A session that is created from now on needs that of its plugin, and one that moves
+    /// leaves one that it needed. Waits for the disk.
+    pub fn remove_unused_components(&self, census: &Census) -> std::io::Result<usize> {
+        let mut needed = census.components.clone();
+        let plugins = self.live_config().plugins.0.clone().into_values();
+        needed.extend(plugins.map(|plugin| plugin.component.digest()));
+        self.shared.engine.remove_unused(&needed)
     }
 
     /// Counts the open sessions of a plugin. Scans the whole list, so call it rarely.
@@ -170,4 +185,20 @@ impl Registry {
             tokio::spawn(Driver::new(id.clone(), shared, drivers, commands).run());
         })
     }
+}
+
+/// Keeps the settings of all plugins with their components, on a thread of its own. What is not kept costs
+/// sessions that must go back to a component its settings, so it is just logged.
+fn keep_settings(shared: &Arc<Shared>) {
+    let shared = shared.clone();
+    tokio::task::spawn_blocking(move || {
+        // One at a time, each with what holds by then: the last to write has the newest.
+        let _alone = shared.kept_plugins.lock_settings();
+        for (name, plugin) in &shared.live_config().plugins.0 {
+            let (component, settings) = (plugin.component.digest(), plugin.settings());
+            if let Err(error) = shared.engine.keep_settings(component, name, &settings) {
+                tracing::warn!(plugin = name, %error, "a plugin's settings are not kept with its component");
+            }
+        }
+    });
 }

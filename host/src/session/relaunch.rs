@@ -63,6 +63,7 @@ pub(super) async fn run(registry: &Registry, witness: RestartManifest) -> Relaun
         let Some(returned) = returned else { continue };
         report.restored += u64::from(!returned.faulted);
         report.faulted += u64::from(returned.faulted);
+        report.pinned += u64::from(returned.pinned);
         report.resumed_turns += u64::from(returned.resumed);
         if let Some(before) = recorded.remove(&id) {
             compare(&mut report, &before, Some(returned.extent));

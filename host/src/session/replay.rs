@@ -5,16 +5,17 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::domain::{
-    BadSnapshot, Begun, Digest, Divergence, Identity, Journal, LogPos, Message, Record, Recorded,
-    Replay, SessionId, SessionProgress, Snapshot, StepCallName, StepPath, StepRequest,
+    BadSnapshot, Begun, Divergence, Identity, Journal, LogPos, Message, Record, Recorded, Replay,
+    SessionId, SessionProgress, Snapshot, StepCallName, StepPath, StepRequest,
 };
 use crate::engine::{
-    Component, Engine, GuestFailure, GuestJob, LoadError, Product, StepAnswer, StepCall,
-    UNKNOWN_PEAK_BYTES,
+    Engine, GuestFailure, GuestJob, Product, StepAnswer, StepCall, UNKNOWN_PEAK_BYTES,
 };
 use crate::store::{Store, StoreError};
 
+use super::kept_plugins::NotKept;
 use super::plugins::Plugin;
+use super::shared::Shared;
 use super::step_executor::answer;
 
 /// A turn to replay, and the log positions of everything it needs.
@@ -68,14 +69,8 @@ impl Subject {
 pub(super) enum Unreplayable {
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("its component {} cannot be loaded: {error}", .component.short())]
-    Component { component: Digest, error: LoadError },
-    #[error(
-        "its component {0} is no longer kept; put the file {0}.wasm back into the data folder's \
-         `components`",
-        .component
-    )]
-    NotKept { component: Digest },
+    #[error(transparent)]
+    Component(#[from] NotKept),
     #[error("the snapshot that it ran on cannot be read: {0}")]
     Snapshot(#[from] BadSnapshot),
     #[error("{what} is no longer in the store; `retention.events` says how much is kept")]
@@ -105,13 +100,13 @@ pub(super) struct Offline {
 impl Offline {
     /// Gathers the turn's inputs. Reads the disk.
     pub(super) async fn gather(
-        store: &Store,
-        engine: &Engine,
-        plugin: &Plugin,
+        shared: &Shared,
+        plugin: &Arc<Plugin>,
         id: &SessionId,
         identity: &Identity,
         subject: &Subject,
     ) -> Result<Self, Unreplayable> {
+        let store = &shared.store;
         let mut records = subject.records(store, id)?;
         let begun = match records.first() {
             Some(Record::Begun(begun)) if begun.turn == subject.turn => begun.clone(),
@@ -129,10 +124,12 @@ impl Offline {
         let stored = stored.ok_or(Unreplayable::Gone {
             what: "the snapshot that it ran on",
         })?;
+        let plugin = shared
+            .plugin_on(&identity.plugin, plugin, begun.component)
+            .await?;
         let limit = plugin.limits.snapshot_bytes;
         let snapshot = Snapshot::decode(&stored, &identity.plugin, limit)?;
-        let component = kept(engine, plugin, begun.component).await?;
-        let job = plugin.job(component, id, identity, &begun, subject.timers.clone());
+        let job = plugin.job(id, identity, &begun, subject.timers.clone());
         Ok(Self {
             job,
             snapshot,
@@ -204,24 +201,4 @@ fn recorded(request: &StepRequest, parts: Vec<Recorded>) -> Option<StepAnswer> {
         Recorded::Unknown(_) | Recorded::Again(_) => None,
     });
     Some(answer(request, outcomes.collect::<Option<Vec<_>>>()?))
-}
-
-/// Returns the component that a turn runs on: the plugin's current one, or an older one that was
-/// kept.
-pub(super) async fn kept(
-    engine: &Engine,
-    plugin: &Plugin,
-    component: Digest,
-) -> Result<Arc<Component>, Unreplayable> {
-    if plugin.component.digest() == component {
-        return Ok(plugin.component.clone());
-    }
-    let engine = engine.clone();
-    let loaded = tokio::task::spawn_blocking(move || engine.kept(component)).await;
-    match loaded {
-        Ok(Ok(Some(loaded))) => Ok(loaded),
-        Ok(Err(error)) => Err(Unreplayable::Component { component, error }),
-        // The loader does not panic; if it did, there would be no component to run the turn either.
-        Ok(Ok(None)) | Err(_) => Err(Unreplayable::NotKept { component }),
-    }
 }

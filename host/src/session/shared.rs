@@ -9,13 +9,15 @@ use super::deadlines::Deadlines;
 use super::disk_guard::Space;
 use super::drain::TurnGate;
 use super::hub::Hubs;
+use super::kept_plugins::{KeptPlugins, NotKept};
 use super::live_config::{Current, LiveConfig};
 use super::liveness::LivenessTable;
 use super::memory_budget::Memory;
 use super::memory_peaks::MemoryPeaks;
+use super::plugins::Plugin;
 use super::standing::StandingApprovals;
 use super::suspects::Suspects;
-use crate::domain::{Generation, PastRestart};
+use crate::domain::{Digest, Generation, PastRestart};
 use crate::engine::Engine;
 use crate::store::Store;
 
@@ -38,6 +40,7 @@ pub(super) struct Shared {
     pub(super) store: Store,
     pub(super) engine: Engine,
     pub(super) live_config: Current,
+    pub(super) kept_plugins: KeptPlugins,
     pub(super) settings: Settings,
     pub(super) hubs: Hubs,
     /// The generation that takes over; set once streams must end.
@@ -61,11 +64,24 @@ pub(super) struct Shared {
     pub(super) deadlines: Deadlines,
     /// Notified when timers were set, so that the timer loop reads the next due time again.
     pub(super) timers_set: Notify,
+    /// Notified when a session has moved to another component.
+    pub(super) session_moved: Notify,
 }
 
 impl Shared {
     /// Returns the current live configuration: keep the `Arc` for as long as it must not change.
     pub(super) fn live_config(&self) -> Arc<LiveConfig> {
         self.live_config.get()
+    }
+
+    /// Returns the plugin `name`, which is `present` now, as it is on this component.
+    pub(super) async fn plugin_on(
+        &self,
+        name: &str,
+        present: &Arc<Plugin>,
+        component: Digest,
+    ) -> Result<Arc<Plugin>, NotKept> {
+        let kept = &self.kept_plugins;
+        kept.on(&self.engine, name, present, component).await
     }
 }

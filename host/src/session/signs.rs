@@ -4,13 +4,16 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::domain::{DiskSigns, GuestMemoryStatus, SessionId, SessionSigns};
-use crate::store::StoreError;
+use crate::domain::{Census, DiskSigns, GuestMemoryStatus, Patterns, SessionId, SessionSigns};
+use crate::store::{SessionSummary, StoreError};
 
 use super::drain::Gate;
 use super::mailbox::DriverCommand;
 use super::registry::Registry;
 use super::shared::Shared;
+
+/// The number of sessions that a census reads at once.
+const CENSUS_PAGE: usize = 256;
 
 /// The watchdog's handle to all sessions. Cheap to clone.
 #[derive(Clone)]
@@ -79,6 +82,36 @@ impl Signs {
             }
         }
         Ok(ownerless)
+    }
+
+    /// Counts all sessions by the components that they last ran on, and all dead letters. Reads each
+    /// session's state.
+    pub fn census(&self) -> Result<Census, StoreError> {
+        let store = &self.shared().store;
+        let dead_letters_kept = store.dead_letters_kept();
+        let parts = self.shared().live_config();
+        let mut census = Census::default();
+        let (all, mut after) = (Patterns::all(), None);
+        loop {
+            let page = store.list(after.as_ref(), CENSUS_PAGE, &all)?;
+            for listed in &page {
+                let plugin = parts.plugins.get(&listed.identity.plugin);
+                let configured = plugin.map(|plugin| plugin.component.digest());
+                let SessionSummary {
+                    identity, progress, ..
+                } = listed;
+                census.count(identity, progress, configured, dead_letters_kept);
+            }
+            match page.last() {
+                Some(last) if page.len() == CENSUS_PAGE => after = Some(last.id.clone()),
+                Some(_) | None => return Ok(census),
+            }
+        }
+    }
+
+    /// Waits until a session has moved to another component.
+    pub async fn session_moved(&self) {
+        self.shared().session_moved.notified().await;
     }
 
     /// Starts a driver for the session if it has none, so that its work begins.

@@ -128,8 +128,7 @@ impl Batch {
             batch.forget(&id);
         } else {
             for (at, record) in records {
-                let (what, needs) = codec::format_of(&record);
-                core.format.allow(what, needs)?;
+                codec::allow(&core.format, &record)?;
                 let bytes = codec::encode_record(&record)?;
                 batch.put(Keyspace::Log, keys::position(&id, at), bytes);
                 batch.project(core, &id, tail, after, at, record)?;
@@ -194,6 +193,7 @@ impl Batch {
             // parks the session is in its progress, see `mark`.
             Record::Begun(_)
             | Record::Cut(_)
+            | Record::Moved(_)
             | Record::Planned(_)
             | Record::Done(_)
             | Record::Asked(_)

@@ -4,7 +4,7 @@
 //! | kind | reserved, and not written yet |
 //! |---|---|
 //! | 16 | a gap in a session's events |
-//! | 17, 18, 19 | rewound; forked or imported; moved to another component |
+//! | 17, 18 | rewound; forked or imported |
 //! | 20 | a session's settings |
 //! | 21, 22, 23 | messages to other sessions: sent, delivered, accepted |
 //!
@@ -16,8 +16,11 @@ use crate::domain::Record;
 
 use super::{
     StoreError,
-    format::{CUT_FORMAT, FIRST_FORMAT},
+    format::{CUT_FORMAT, FIRST_FORMAT, Part, StoreFormat},
 };
+
+/// What a [`Record::Moved`] is, for humans.
+pub(super) const MOVE: &str = "that a session stays on an older component";
 
 pub(super) fn encode<T: Serialize>(what: &'static str, value: &T) -> Result<Vec<u8>, StoreError> {
     rmp_serde::to_vec_named(value).map_err(|error| StoreError::Encode {
@@ -39,8 +42,8 @@ pub(super) fn corrupt(what: &str, reason: impl ToString) -> StoreError {
     }
 }
 
-/// Returns what a record is, for humans, and the first format of the data folder that has its kind.
-pub(super) fn format_of(record: &Record) -> (&'static str, u32) {
+/// Refuses a record of a kind that the store's format does not have yet.
+pub(super) fn allow(format: &StoreFormat, record: &Record) -> Result<(), StoreError> {
     match record {
         Record::Created(_)
         | Record::Received(_)
@@ -55,8 +58,9 @@ pub(super) fn format_of(record: &Record) -> (&'static str, u32) {
         | Record::Requeued(_)
         | Record::Closed(_)
         | Record::Asked(_)
-        | Record::Decided(_) => ("a record", FIRST_FORMAT),
-        Record::Cut(_) => ("a cut of a session's history", CUT_FORMAT),
+        | Record::Decided(_) => format.allow("a record", FIRST_FORMAT),
+        Record::Cut(_) => format.allow("a cut of a session's history", CUT_FORMAT),
+        Record::Moved(_) => format.allow_part(MOVE, Part::Components),
     }
 }
 
@@ -78,6 +82,7 @@ pub(super) fn encode_record(record: &Record) -> Result<Vec<u8>, StoreError> {
         Record::Asked(body) => (13, to_map(body)),
         Record::Decided(body) => (14, to_map(body)),
         Record::Cut(body) => (15, to_map(body)),
+        Record::Moved(body) => (19, to_map(body)),
     };
     let mut bytes = map?;
     bytes[..2].copy_from_slice(&kind.to_le_bytes());
@@ -116,6 +121,7 @@ pub(super) fn decode_record(what: impl Fn() -> String, bytes: &[u8]) -> Result<R
         13 => rmp_serde::from_slice(map).map(Record::Asked),
         14 => rmp_serde::from_slice(map).map(Record::Decided),
         15 => rmp_serde::from_slice(map).map(Record::Cut),
+        19 => rmp_serde::from_slice(map).map(Record::Moved),
         kind => return Err(StoreError::NewerRecord { what: what(), kind }),
     };
     record.map_err(|error| corrupt(&what(), error))
@@ -123,7 +129,7 @@ pub(super) fn decode_record(what: impl Fn() -> String, bytes: &[u8]) -> Result<R
 
 #[cfg(test)]
 mod tests {
-    use crate::domain::{Closed, Cut, CutCause, TimelineName, UnixMillis};
+    use crate::domain::{Closed, Cut, CutCause, Digest, Moved, TimelineName, UnixMillis};
 
     use super::*;
 
@@ -136,9 +142,10 @@ mod tests {
     }
 
     #[test]
-    fn only_a_cut_needs_a_newer_format() {
+    fn newer_kinds_wait_for_the_format_that_has_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let format = StoreFormat::read(folder.path()).unwrap();
         let closed = Record::Closed(Closed { at: UnixMillis(5) });
-        assert_eq!(format_of(&closed).1, FIRST_FORMAT);
         let cut = Record::Cut(Cut {
             timeline: TimelineName::draw(1),
             previous: None,
@@ -146,7 +153,62 @@ mod tests {
             detail: String::new(),
             at: UnixMillis(5),
         });
-        assert_eq!(format_of(&cut).1, CUT_FORMAT);
+        let moved = Record::Moved(moved());
+        assert_eq!(allow(&format, &closed), Ok(()));
+        let refused = allow(&format, &cut).unwrap_err();
+        assert!(matches!(
+            refused,
+            StoreError::OlderFormat {
+                needs: CUT_FORMAT,
+                ..
+            }
+        ));
+        let refused = allow(&format, &moved).unwrap_err();
+        assert!(matches!(
+            refused,
+            StoreError::LacksPart {
+                part: "components",
+                ..
+            }
+        ));
+        assert!(format.raise().unwrap());
+        for record in [closed, cut, moved] {
+            assert_eq!(allow(&format, &record), Ok(()));
+        }
+    }
+
+    fn moved() -> Moved {
+        Moved {
+            component: Digest::from_bytes([7; 32]),
+            refused: Some(Digest::from_bytes([8; 32])),
+            reason: "x".to_owned(),
+            at: UnixMillis(5),
+        }
+    }
+
+    /// Bytes on disk are forever.
+    #[test]
+    fn the_bytes_of_a_move_never_change() {
+        let digest = |byte: u8| [&b"\xc4\x20"[..], &[byte; 32]].concat();
+        let bytes = [
+            &b"\x13\0\x84\xa9component"[..],
+            &digest(7),
+            b"\xa7refused",
+            &digest(8),
+            b"\xa6reason\xa1x\xa2at\x05",
+        ]
+        .concat();
+        let record = Record::Moved(moved());
+        assert_eq!(encode_record(&record).unwrap(), bytes);
+        assert_eq!(decode_record(|| "it".into(), &bytes), Ok(record));
+        let adopted = [&b"\x13\0\x82\xa9component"[..], &digest(7), b"\xa2at\x05"].concat();
+        let record = Record::Moved(Moved {
+            refused: None,
+            reason: String::new(),
+            ..moved()
+        });
+        assert_eq!(encode_record(&record).unwrap(), adopted);
+        assert_eq!(decode_record(|| "it".into(), &adopted), Ok(record));
     }
 
     /// Bytes on disk are forever.

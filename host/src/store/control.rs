@@ -6,8 +6,10 @@ use std::time::Duration;
 use crate::domain::{AccessToken, ApprovalId, AuditEntry, AuditId, Digest, StandingApproval};
 
 use super::{
-    Store, StoreError, codec,
+    Store, StoreError,
+    codec::{self, MOVE},
     db::{Keyspace, Op},
+    format::Part,
     keys,
 };
 
@@ -18,6 +20,12 @@ pub const AUDIT_KEPT: u64 = 100_000;
 const DELETE_AGAIN: Duration = Duration::from_secs(2);
 
 impl Store {
+    /// Refuses that sessions run on another component than their plugin's, before this version has passed
+    /// its probation.
+    pub fn may_move_sessions(&self) -> Result<(), StoreError> {
+        self.core().format.allow_part(MOVE, Part::Components)
+    }
+
     /// Returns all access tokens, by the digests of their secrets. One that cannot be decoded (a later
     /// version may have written it) is left out: it lets nobody in.
     pub fn tokens(&self) -> Result<Vec<(Digest, AccessToken)>, StoreError> {
@@ -41,7 +49,7 @@ impl Store {
     /// Writes an access token. Refused before this version has passed its probation.
     pub async fn put_token(&self, secret: &Digest, token: &AccessToken) -> Result<(), StoreError> {
         let what = "an access token";
-        self.core().format.allow_control(what)?;
+        self.core().format.allow_part(what, Part::Control)?;
         let bytes = codec::encode(what, token)?;
         let put = Op::Put(Keyspace::Meta, keys::token(secret), bytes);
         self.write_meta(vec![put]).await
@@ -71,13 +79,15 @@ impl Store {
 
     /// Refuses standing approvals before this version has passed its probation.
     pub fn may_hold_standing_approvals(&self) -> Result<(), StoreError> {
-        self.core().format.allow_control("a standing approval")
+        self.core()
+            .format
+            .allow_part("a standing approval", Part::Control)
     }
 
     /// Writes a standing approval. Refused before this version has passed its probation.
     pub async fn put_standing_approval(&self, it: &StandingApproval) -> Result<(), StoreError> {
         let what = "a standing approval";
-        self.core().format.allow_control(what)?;
+        self.core().format.allow_part(what, Part::Control)?;
         let bytes = codec::encode(what, it)?;
         let put = Op::Put(Keyspace::Meta, keys::standing(&it.id), bytes);
         self.write_meta(vec![put]).await
@@ -111,7 +121,7 @@ impl Store {
     /// [`AUDIT_KEPT`] numbers below it is deleted. Refused before this version has passed its probation.
     pub async fn put_audit(&self, entry: &AuditEntry) -> Result<(), StoreError> {
         let what = "an entry of the audit log";
-        self.core().format.allow_control(what)?;
+        self.core().format.allow_part(what, Part::Control)?;
         let bytes = codec::encode(what, entry)?;
         let mut ops = vec![Op::Put(Keyspace::Meta, keys::audit(entry.id), bytes)];
         if let Some(last) = entry.id.0.checked_sub(AUDIT_KEPT) {

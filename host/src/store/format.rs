@@ -33,8 +33,26 @@ pub const FORMAT: u32 = 2;
 pub(super) const FIRST_FORMAT: u32 = 1;
 /// The format from which on a session's history may be cut.
 pub(super) const CUT_FORMAT: u32 = 2;
-/// The part that has access tokens and the audit log.
-const CONTROL: &str = "control";
+/// What was added to format 2 under a name of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Access tokens, standing approvals and the audit log.
+    Control,
+    /// Sessions that run on another component than their plugin's.
+    Components,
+}
+
+impl Part {
+    const ALL: [Self; 2] = [Self::Control, Self::Components];
+
+    /// Its name in the file, which is never used for anything else.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Control => "control",
+            Self::Components => "components",
+        }
+    }
+}
 
 const NAME: &str = "FORMAT";
 /// The word before the version number in the file `FORMAT`.
@@ -65,27 +83,30 @@ pub(super) fn read_format(path: &Path) -> Result<Format, OpenError> {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Written {
     version: u32,
-    /// Whether it has the part `control`.
-    control: bool,
+    /// Which parts it has, in the order of [`Part::ALL`].
+    parts: [bool; Part::ALL.len()],
 }
 
 impl Written {
     const FIRST: Self = Self {
         version: FIRST_FORMAT,
-        control: false,
+        parts: [false; Part::ALL.len()],
     };
     const NEWEST: Self = Self {
         version: FORMAT,
-        control: true,
+        parts: [true; Part::ALL.len()],
     };
 
     /// Returns the file's one line, without its end.
     fn line(self) -> String {
-        let Self { version, control } = self;
-        match control {
-            true => format!("{FORMAT_WORD} {version} {CONTROL}"),
-            false => format!("{FORMAT_WORD} {version}"),
+        let mut line = format!("{FORMAT_WORD} {}", self.version);
+        for (part, has) in Part::ALL.into_iter().zip(self.parts) {
+            if has {
+                line.push(' ');
+                line.push_str(part.name());
+            }
         }
+        line
     }
 }
 
@@ -126,25 +147,26 @@ fn stored(path: &Path) -> Result<Option<(Written, bool)>, OpenError> {
             line: Written::NEWEST.line(),
         });
     }
-    let (mut creating, mut control) = (false, false);
+    let mut creating = false;
+    let mut written = Written {
+        version: found,
+        ..Written::FIRST
+    };
     for word in words {
-        match word {
-            CREATING => creating = true,
-            CONTROL => control = true,
+        let part = Part::ALL.into_iter().position(|part| part.name() == word);
+        match part {
+            Some(part) => written.parts[part] = true,
+            None if word == CREATING => creating = true,
             // A later version names there what it has added.
-            part => {
+            None => {
                 return Err(OpenError::NewerPart {
                     path: path.to_owned(),
-                    part: part.to_owned(),
+                    part: word.to_owned(),
                     line: Written::NEWEST.line(),
                 });
             }
         }
     }
-    let written = Written {
-        version: found,
-        control,
-    };
     Ok(Some((written, creating)))
 }
 
@@ -180,7 +202,8 @@ fn replace(path: &Path, line: &str) -> io::Result<()> {
 pub(super) struct StoreFormat {
     folder: PathBuf,
     version: AtomicU32,
-    control: AtomicBool,
+    /// As in [`Written`].
+    parts: [AtomicBool; Part::ALL.len()],
     /// Held while it is raised.
     raising: Mutex<()>,
 }
@@ -192,7 +215,7 @@ impl StoreFormat {
         Ok(Self {
             folder: folder.to_owned(),
             version: AtomicU32::new(written.version),
-            control: AtomicBool::new(written.control),
+            parts: written.parts.map(AtomicBool::new),
             raising: Mutex::new(()),
         })
     }
@@ -210,13 +233,13 @@ impl StoreFormat {
         }
     }
 
-    /// Refuses to write `what`, which is of the part `control`, into a store that lacks it.
-    pub(super) fn allow_control(&self, what: &'static str) -> Result<(), StoreError> {
-        match self.control.load(Ordering::Acquire) {
+    /// Refuses to write `what`, which is of a part, into a store that lacks it.
+    pub(super) fn allow_part(&self, what: &'static str, part: Part) -> Result<(), StoreError> {
+        match self.parts[part as usize].load(Ordering::Acquire) {
             true => Ok(()),
             false => Err(StoreError::LacksPart {
                 what,
-                part: CONTROL,
+                part: part.name(),
             }),
         }
     }
@@ -227,7 +250,7 @@ impl StoreFormat {
         let _raising = self.raising.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Written {
             version: self.version(),
-            control: self.control.load(Ordering::Acquire),
+            parts: self.parts.each_ref().map(|has| has.load(Ordering::Acquire)),
         };
         let newest = Written::NEWEST;
         if now >= newest {
@@ -239,7 +262,9 @@ impl StoreFormat {
         })?;
         // Only now: what needs the new format may be written once the file is synced.
         self.version.store(newest.version, Ordering::Release);
-        self.control.store(newest.control, Ordering::Release);
+        for (part, has) in self.parts.iter().zip(newest.parts) {
+            part.store(has, Ordering::Release);
+        }
         Ok(true)
     }
 }

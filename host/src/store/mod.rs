@@ -27,7 +27,7 @@
 //! | `kept.rs`, `counts.rs` | a session's stored state, and the numbers of sessions |
 //! | `queue.rs`, `handle.rs` | the writer's jobs, and what all handles share with it |
 //! | `append.rs`, `tail.rs`, `trim.rs` | appending to a session, and trimming its log |
-//! | `read.rs`, `listing.rs` | reading one session, and many |
+//! | `read.rs`, `listing.rs`, `dead.rs` | reading one session, and many; dead letters |
 //! | `meta.rs` | reading and writing what belongs to no session |
 //! | `restarts.rs` | restart records |
 //! | `control.rs` | access tokens and the audit log |
@@ -56,6 +56,7 @@ mod cut_all;
 mod damage;
 mod db;
 mod db_files;
+mod dead;
 mod error;
 mod failed_io;
 mod file_copy;

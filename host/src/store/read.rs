@@ -5,8 +5,8 @@ use std::{collections::VecDeque, sync::mpsc::sync_channel};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
-    DeadLetter, Digest, Event, Identity, LogPos, Message, MessageId, Queued, Record, Session,
-    SessionId, SessionTimeline, UnixMillis,
+    Digest, Event, Identity, LogPos, Message, MessageId, Queued, Record, Session, SessionId,
+    SessionTimeline, UnixMillis,
 };
 
 use super::{
@@ -195,49 +195,6 @@ impl Store {
             collect_events(db, id, &kept.progress.timeline, after, most, &mut page)?;
             Ok(page)
         })
-    }
-
-    /// Returns at most `limit` dead letters in the order in which their messages were received,
-    /// starting after the message `after`.
-    pub fn dead(
-        &self,
-        id: &SessionId,
-        after: Option<&MessageId>,
-        limit: usize,
-    ) -> Result<Vec<DeadLetter>, StoreError> {
-        let (mut first, bound) = keys::all_of_in(kind::DEAD, id);
-        if let Some(after) = after {
-            first = keys::message(kind::DEAD, id, after)?;
-            first.push(0);
-        }
-        let mut letters = Vec::new();
-        self.core().read(|db| {
-            db.scan(Keyspace::Index, &first, &bound, |_, value| {
-                if letters.len() == limit {
-                    return Ok(false);
-                }
-                letters.push(codec::decode("a dead letter", value)?);
-                Ok(true)
-            })
-        })?;
-        Ok(letters)
-    }
-
-    pub fn dead_letter(
-        &self,
-        id: &SessionId,
-        message: &MessageId,
-    ) -> Result<Option<DeadLetter>, StoreError> {
-        // A client may pass any text as the id; one that is not a message id has no dead letter.
-        let Ok(key) = keys::message(kind::DEAD, id, message) else {
-            return Ok(None);
-        };
-        let found = self.core().read(|db| db.get(Keyspace::Index, &key))?;
-        let found: Option<DeadLetter> = found
-            .map(|bytes| codec::decode("a dead letter", &bytes))
-            .transpose()?;
-        // The key is the message's number only, which a message of lost history may have had too.
-        Ok(found.filter(|letter| letter.message.id == *message))
     }
 }
 

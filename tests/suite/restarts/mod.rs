@@ -9,6 +9,7 @@ mod incident;
 pub(crate) mod phases;
 mod planned;
 mod plans;
+mod plugin_check;
 mod probation;
 mod secrets;
 mod sidecar;

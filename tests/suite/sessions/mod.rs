@@ -3,6 +3,7 @@
 mod approvals;
 mod bad_requests;
 mod cancel;
+mod fall_back;
 mod hidden_text;
 mod hostile_guest;
 mod orders;

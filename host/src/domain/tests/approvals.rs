@@ -6,7 +6,7 @@ use super::*;
 
 const EXPIRES: u64 = 1000;
 
-fn asked(part: u32) -> Asked {
+pub(super) fn asked(part: u32) -> Asked {
     let call = ToolCall {
         name: "t__pay".into(),
         arguments: "{\"to\":\"bob\"}".into(),

@@ -7,8 +7,8 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::domain::{
-    BeginWith, Begun, ClockReading, Fault, FaultCode, Journal, Limits, LogPos, Message, MessageId,
-    Record, Replay, Session, SessionId, Snapshot, UnixMillis, WorkerDeath,
+    BadSnapshot, BeginWith, Begun, ClockReading, Digest, Fault, FaultCode, Journal, Limits, LogPos,
+    Message, Record, Refusal, Replay, Session, SessionId, Snapshot, UnixMillis, WorkerDeath,
 };
 use crate::engine::GuestJob;
 
@@ -18,23 +18,44 @@ use super::{Driver, STORE_PAUSE};
 use crate::session::drain::Gate;
 use crate::session::mailbox::Relaunched;
 use crate::session::plugins::Plugin;
-use crate::session::replay::kept;
+use crate::session::queries::refusal;
 use crate::session::suspects::{SUSPECT_PAUSE, SUSPECT_WAITS, SuspectAdmission};
 use crate::session::turn::TurnJob;
 use crate::store::{Store, StoreError, Tail};
 
 /// A reason why a turn cannot begin.
-enum Obstacle {
+pub(super) enum Obstacle {
     /// An operator must act.
     Fault(Fault),
+    /// The guest cannot be restored on this component; it may be on another one.
+    Guest { component: Digest, text: String },
+    /// Nothing was found out; the driver tries again later.
+    Pause(String),
     /// The store fails at the moment; the driver retries later.
     Store(StoreError),
 }
 
+impl Obstacle {
+    /// Returns the fault of a session that cannot run for this; or the refusal of a request that finds out
+    /// nothing, since the store fails.
+    pub(super) fn into_fault(self) -> Result<Fault, Refusal> {
+        match self {
+            Self::Fault(fault) => Ok(fault),
+            Self::Guest { component, text } => Ok(Fault {
+                code: FaultCode::Restore,
+                text,
+                component: Some(component),
+            }),
+            Self::Store(error) => Err(refusal(error)),
+            Self::Pause(reason) => Err(Refusal::NothingFound { reason }),
+        }
+    }
+}
+
 /// The job and the snapshot that a turn runs on.
-struct TurnInputs {
-    job: GuestJob,
-    snapshot: Arc<Snapshot>,
+pub(super) struct TurnInputs {
+    pub(super) job: GuestJob,
+    pub(super) snapshot: Arc<Snapshot>,
 }
 
 /// Looks up messages: first in the held batch (not yet handed to the store), then in the tail
@@ -73,7 +94,7 @@ impl Driver {
             return;
         }
         let read = ClockReading::now();
-        let Some(begun) = self.next_begun(read.wall) else {
+        let Some(begun) = self.next_begun(read.wall).await else {
             return self.verify_restore().await;
         };
         // Otherwise the turn would be aborted at its first write, after a wasted model call.
@@ -176,11 +197,23 @@ impl Driver {
         Ok(Journal::of(open.begun.turn, records))
     }
 
-    fn next_begun(&self, now: UnixMillis) -> Option<Begun> {
+    async fn next_begun(&self, now: UnixMillis) -> Option<Begun> {
         let session = self.session.as_ref()?;
+        if !session.has_work() {
+            return None;
+        }
         let settings = &self.shared.settings;
         let parts = self.shared.live_config();
-        let plugin = parts.plugins.get(&session.identity.plugin);
+        let name = &session.identity.plugin;
+        let plugin = parts.plugins.get(name);
+        let runs_on = match plugin {
+            Some(plugin) => {
+                let component = session.next_component(plugin.component.digest());
+                // Where there is none, `turn_inputs` faults the session.
+                self.shared.plugin_on(name, plugin, component).await.ok()
+            }
+            None => None,
+        };
         session.begin(BeginWith {
             now,
             seed: rand::random(),
@@ -188,7 +221,7 @@ impl Driver {
             component: plugin.map_or(session.progress.snapshot.component, |p| {
                 p.component.digest()
             }),
-            limits: plugin.map_or(&Limits::default(), |plugin| &plugin.limits),
+            limits: runs_on.as_ref().map_or(&Limits::default(), |it| &it.limits),
             generation: settings.generation,
             restarts: &settings.restarts,
             notice_window_ms: parts.notice_window.as_millis() as u64,
@@ -196,7 +229,7 @@ impl Driver {
     }
 
     /// Gathers the plugin's job and the snapshot for a turn, or returns why it cannot run.
-    async fn turn_inputs(&self, begun: &Begun) -> Result<TurnInputs, Obstacle> {
+    pub(super) async fn turn_inputs(&self, begun: &Begun) -> Result<TurnInputs, Obstacle> {
         let fault = |code, text: String| {
             Obstacle::Fault(Fault {
                 code,
@@ -212,13 +245,20 @@ impl Driver {
             let text = format!("its plugin `{name}` is not configured; add [plugins.{name}]");
             fault(FaultCode::Plugin, text)
         })?;
-        let component = kept(&self.shared.engine, &plugin, begun.component).await;
-        let component = component.map_err(|error| {
+        let plugin = self.shared.plugin_on(name, &plugin, begun.component).await;
+        let plugin = plugin.map_err(|error| {
             let text = format!("turn {} cannot go on: {error}", begun.turn);
             fault(FaultCode::Plugin, text)
         })?;
         let snapshot = match self.present_snapshot(session, &plugin) {
             Ok(Ok(snapshot)) => snapshot,
+            // The limit may be that of a new component.
+            Ok(Err(bad @ BadSnapshot::TooLarge { .. })) => {
+                return Err(Obstacle::Guest {
+                    component: begun.component,
+                    text: bad.to_string(),
+                });
+            }
             Ok(Err(why)) => {
                 let made = self.mend(session, &plugin).await;
                 let made = made
@@ -235,7 +275,7 @@ impl Driver {
                 timers.map(|timer| timer.name.clone()).collect()
             }
         };
-        let job = plugin.job(component, &self.id, &session.identity, begun, timers);
+        let job = plugin.job(&self.id, &session.identity, begun, timers);
         Ok(TurnInputs { job, snapshot })
     }
 
@@ -244,17 +284,17 @@ impl Driver {
         &self,
         session: &Session,
         plugin: &Plugin,
-    ) -> Result<Result<Arc<Snapshot>, String>, StoreError> {
+    ) -> Result<Result<Arc<Snapshot>, BadSnapshot>, StoreError> {
         let at = session.progress.snapshot.at;
         if let Some((_, snapshot)) = self.snapshot.as_ref().filter(|(pos, _)| *pos == at) {
             return Ok(Ok(snapshot.clone()));
         }
         let Some(stored) = self.shared.store.snapshot(&self.id, at)? else {
-            return Ok(Err("its snapshot is missing from the store".to_owned()));
+            return Ok(Err(BadSnapshot::Missing));
         };
         let limit = plugin.limits.snapshot_bytes;
         let snapshot = Snapshot::decode(&stored, &session.identity.plugin, limit);
-        Ok(snapshot.map(Arc::new).map_err(|bad| bad.to_string()))
+        Ok(snapshot.map(Arc::new))
     }
 
     fn message_of(&self, begun: &Begun) -> Result<Message, Obstacle> {
@@ -284,15 +324,25 @@ impl Driver {
         })
     }
 
-    async fn handle_obstacle(&mut self, obstacle: Obstacle) {
+    pub(super) async fn handle_obstacle(&mut self, obstacle: Obstacle) {
         match obstacle {
             Obstacle::Fault(fault) => self.fault(fault).await,
+            Obstacle::Guest { component, text } => self.cannot_restore(component, text).await,
             Obstacle::Store(error) => {
                 tracing::warn!(session = %self.id, %error, "a turn waits for the store");
-                self.obstacle = Some(error.to_string());
-                self.paused_until = Some(Instant::now() + STORE_PAUSE);
+                self.pause(error.to_string());
+            }
+            Obstacle::Pause(reason) => {
+                self.pause(reason);
+                // The session is back; whether its guest restores is found out by its next turn.
+                self.answer_relaunch(false);
             }
         }
+    }
+
+    fn pause(&mut self, obstacle: String) {
+        self.obstacle = Some(obstacle);
+        self.paused_until = Some(Instant::now() + STORE_PAUSE);
     }
 
     pub(super) async fn fault(&mut self, fault: Fault) {
@@ -312,65 +362,7 @@ impl Driver {
         self.answer_relaunch(false);
     }
 
-    /// Verifies that the guest of a relaunched session restores, when there is no turn to run.
-    async fn verify_restore(&mut self) {
-        if self.relaunching.is_empty() {
-            return;
-        }
-        let Some(session) = &self.session else {
-            // A session that was active is missing. Without a reply, the relaunch reports that.
-            return self.relaunching.clear();
-        };
-        let runnable = session.progress.closed.is_none() && session.progress.fault.is_none();
-        if runnable && !self.proven {
-            let begun = Begun {
-                turn: session.progress.last_turn,
-                message: MessageId::on(None, 0),
-                attempt: 0,
-                deaths: 0,
-                notice: None,
-                now: Self::now(),
-                seed: rand::random(),
-                component: match (
-                    &session.progress.open,
-                    self.shared.live_config().plugin(&session.identity.plugin),
-                ) {
-                    // The turn waits for a human and resumes with the component that began it.
-                    (Some(open), _) => open.begun.component,
-                    (None, Some(plugin)) => plugin.component.digest(),
-                    (None, None) => session.progress.snapshot.component,
-                },
-                limits: None,
-                generation: self.shared.settings.generation,
-                resumed_in: None,
-            };
-            let ground = match self.turn_inputs(&begun).await {
-                Ok(ground) => ground,
-                Err(obstacle) => return self.handle_obstacle(obstacle).await,
-            };
-            let mut gate = self.gate.clone();
-            let restored = tokio::select! {
-                restored = self.shared.engine.restore(&ground.job, &ground.snapshot) => restored,
-                // The result stays unknown; the next worker will verify.
-                _ = gate.wait_for(|gate| *gate >= Gate::Aborting) => return self.relaunching.clear(),
-            };
-            if let Err(failure) = restored {
-                let text = super::end::failure_of(failure).text;
-                let component = Some(begun.component);
-                return self
-                    .fault(Fault {
-                        code: FaultCode::Restore,
-                        text,
-                        component,
-                    })
-                    .await;
-            }
-            self.proven = true;
-        }
-        self.answer_relaunch(false);
-    }
-
-    fn answer_relaunch(&mut self, resumed: bool) {
+    pub(super) fn answer_relaunch(&mut self, resumed: bool) {
         if self.relaunching.is_empty() {
             return;
         }
@@ -381,6 +373,7 @@ impl Driver {
             extent: session.extent(),
             resumed,
             faulted: session.progress.fault.is_some(),
+            pinned: session.progress.pin.is_some(),
         };
         for reply in self.relaunching.drain(..) {
             // An error means that the relaunch has been given up.

@@ -22,7 +22,9 @@ pub(super) fn refuse_all(commands: impl Iterator<Item = DriverCommand>, refusal:
             DriverCommand::Send { reply, .. } | DriverCommand::Retry { reply, .. } => {
                 drop(reply.send(Err(no)));
             }
-            DriverCommand::Close(reply) | DriverCommand::Resume(reply) => drop(reply.send(Err(no))),
+            DriverCommand::Close(reply)
+            | DriverCommand::Resume(reply)
+            | DriverCommand::Adopt { reply, .. } => drop(reply.send(Err(no))),
             DriverCommand::Cancel(_, reply) => drop(reply.send(Err(no))),
             DriverCommand::Decide { reply, .. } => drop(reply.send(Err(no))),
             DriverCommand::FireTimers(done) => drop(done.send(())),
@@ -60,9 +62,15 @@ impl Driver {
             DriverCommand::Cancel(scope, reply) => {
                 Box::pin(self.cancel(&scope, batch, reply)).await
             }
-            DriverCommand::Resume(reply) => {
-                let resume = |session: &Session, at| Ok(vec![session.resume(at)?]);
-                Box::pin(self.act(batch, reply, resume)).await;
+            DriverCommand::Resume(reply) => match Box::pin(self.resume(batch)).await {
+                Ok(view) => batch.answer(reply, view),
+                Err(no) => drop(reply.send(Err(no))),
+            },
+            DriverCommand::Adopt { force, reply } => {
+                match Box::pin(self.adopt(force, batch)).await {
+                    Ok(view) => batch.answer(reply, view),
+                    Err(no) => drop(reply.send(Err(no))),
+                }
             }
             DriverCommand::Retry {
                 message,

@@ -5,8 +5,7 @@ use std::sync::atomic::Ordering;
 
 use crate::deliberate_bugs;
 use crate::domain::{
-    FailureCode, Fault, FaultCode, Record, Snapshot, TimerOp, TurnEnd, TurnEnded as EndedRecord,
-    TurnFailure,
+    FailureCode, Record, Snapshot, TimerOp, TurnEnd, TurnEnded as EndedRecord, TurnFailure,
 };
 use crate::engine::{GuestFailure, LogLine, Product};
 
@@ -26,13 +25,7 @@ impl Driver {
         match result {
             Ok(product) => self.complete(&running, product).await,
             Err(GuestFailure::Restore { text, .. }) => {
-                let component = Some(running.begun().component);
-                let fault = Fault {
-                    code: FaultCode::Restore,
-                    text,
-                    component,
-                };
-                self.fault(fault).await;
+                self.cannot_restore(running.begun().component, text).await;
             }
             Err(GuestFailure::Outgrown { reserve_bytes }) => self.outgrown(&running, reserve_bytes),
             Err(failure) => {
@@ -105,6 +98,7 @@ impl Driver {
             data: product.data,
         };
         let mut batch = CommitBatch::default();
+        self.end_pin(&mut batch, begun.component);
         let at = self.stage_timers(&mut batch, record, running.read);
         deliberate_bugs::ended(&mut self.session, again);
         batch.snapshot(at, snapshot.encode());

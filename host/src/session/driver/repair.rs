@@ -1,6 +1,8 @@
 //! Rebuilding an unreadable snapshot from the previous snapshot and the journal of the turn between
 //! the two.
 
+use std::sync::Arc;
+
 use crate::domain::{Record, Session, Snapshot, TurnEnd};
 
 use super::Driver;
@@ -13,17 +15,16 @@ impl Driver {
     pub(super) async fn mend(
         &self,
         session: &Session,
-        plugin: &Plugin,
+        plugin: &Arc<Plugin>,
     ) -> Result<Snapshot, String> {
         let unmended = |why: &dyn std::fmt::Display| format!("it cannot be made again: {why}");
         let Some(subject) = Subject::last(&session.progress) else {
             return Err(unmended(&"no turn has made it"));
         };
-        let (store, engine) = (&self.shared.store, &self.shared.engine);
-        let offline =
-            Offline::gather(store, engine, plugin, &self.id, &session.identity, &subject).await;
+        let (shared, identity) = (&self.shared, &session.identity);
+        let offline = Offline::gather(shared, plugin, &self.id, identity, &subject).await;
         let offline = offline.map_err(|error| unmended(&error))?;
-        let product = match offline.run(engine).await {
+        let product = match offline.run(&shared.engine).await {
             Replayed::Ended(ended) => ended.map_err(|failure| unmended(&failure))?,
             Replayed::Diverged(diverged) => return Err(unmended(&diverged)),
             Replayed::Reached { step, .. } => {
@@ -32,7 +33,7 @@ impl Driver {
             }
         };
         let at = session.progress.snapshot.at;
-        let ended = store.records(&self.id, at, None);
+        let ended = shared.store.records(&self.id, at, None);
         let ended = ended.map_err(|error| unmended(&error))?.into_iter().next();
         if let Some(Record::Ended(ended)) = ended
             && let TurnEnd::Completed { crc: Some(crc), .. } = ended.end

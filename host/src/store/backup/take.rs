@@ -225,7 +225,8 @@ impl Taking<'_> {
             Ok(Copied::Abandoned) => return Err(BackupError::Abandoned),
             Err(error) => return Err(error.named(&self.original(path), &to).into()),
         };
-        if name.starts_with(COMPONENTS) && !is_named_after(path, sha256) {
+        let is_component = name.starts_with(COMPONENTS) && name.ends_with(".wasm");
+        if is_component && !is_named_after(path, sha256) {
             return Err(BackupError::Damaged {
                 file: path.clone(),
                 reason: "its content does not have the digest that it is named after".to_owned(),
@@ -353,8 +354,9 @@ fn list(folder: &Path, below: &str, sources: &mut Vec<Source>) -> Result<(), Bac
         let Ok(name) = entry.file_name().into_string() else {
             continue;
         };
-        // A component that is being written has another name until it is complete.
-        let counts = below != COMPONENTS || !name.starts_with('.') && name.ends_with(".wasm");
+        // Components, and their settings. One that is being written has another name until it is complete.
+        let is_kept = name.ends_with(".wasm") || name.ends_with(".json");
+        let counts = below != COMPONENTS || !name.starts_with('.') && is_kept;
         if is_file && counts {
             let path = entry.path();
             let name = format!("{below}/{name}");

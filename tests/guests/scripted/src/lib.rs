@@ -8,9 +8,11 @@
 //! stopped turns as `stopped`, a timer's message as `timer`.
 
 mod acts;
+#[cfg(target_family = "wasm")]
+mod component;
 pub mod script;
 
-use abide_plugin::{Error, Message, Plugin, export};
+use abide_plugin::{Error, Message, Plugin};
 use serde::{Deserialize, Serialize};
 
 #[derive(Default, Serialize, Deserialize)]
@@ -22,6 +24,10 @@ struct Scripted {
     held: String,
 }
 
+/// Natively, only its type is checked.
+#[cfg(not(target_family = "wasm"))]
+const _: abide_plugin::Instance<Scripted> = abide_plugin::Instance::new();
+
 impl Plugin for Scripted {
     fn turn(&mut self, input: &[Message]) -> Result<(), Error> {
         self.turns += 1;
@@ -32,8 +38,6 @@ impl Plugin for Scripted {
         Ok(())
     }
 }
-
-export!(Scripted);
 
 #[cfg(test)]
 mod tests;

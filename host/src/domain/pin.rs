@@ -1,0 +1,92 @@
+//! The component that a session runs on, where that is not its plugin's.
+//!
+//! A new component that cannot carry a session on must not end it: the session is *pinned* to the
+//! component that it last ran on, and goes on there. It is tried again when its plugin has another
+//! component, or when an operator has it adopt the plugin's.
+
+use super::shorten::one_line;
+use super::{Digest, Moved, Pin, Session, SessionProgress, UnixMillis};
+
+/// The longest reason that is kept, in bytes.
+const REASON_BYTES: usize = 2 << 10;
+
+impl SessionProgress {
+    /// Returns the component of the session's next turn, of which its plugin has `configured`.
+    pub fn component(&self, configured: Digest) -> Digest {
+        match &self.pin {
+            Some(pin) if pin.refused == configured => pin.component,
+            Some(_) | None => configured,
+        }
+    }
+
+    /// Moves the session to another component, as the record does.
+    pub(super) fn move_to(&mut self, moved: &Moved) {
+        let since = self
+            .pin
+            .take()
+            .filter(|pin| pin.component == moved.component);
+        let at = since.map_or(moved.at, |pin| pin.at);
+        self.pin = moved.refused.map(|refused| Pin {
+            component: moved.component,
+            refused,
+            reason: moved.reason.clone(),
+            at,
+            provisional: false,
+        });
+        if let Some(open) = &mut self.open {
+            // A turn that is bound to its journal is also bound to the component that wrote it.
+            open.anew |= Some(open.begun.component) == moved.refused && !open.resumes();
+        }
+    }
+}
+
+impl Session {
+    /// Moves the session to another component without a record.
+    pub fn move_for_now(&mut self, moved: &Moved) {
+        self.progress.move_to(moved);
+        if let Some(pin) = &mut self.progress.pin {
+            pin.provisional = true;
+        }
+    }
+
+    /// Returns the component that its guest runs on next, where its plugin has `configured`.
+    pub fn next_component(&self, configured: Digest) -> Digest {
+        match &self.progress.open {
+            Some(open) if !open.anew => open.begun.component,
+            Some(_) | None => self.progress.component(configured),
+        }
+    }
+
+    /// Returns the move that pins the session to the component that it last ran on, after `failed`
+    /// could not be instantiated, or not be restored from its snapshot. None if that is the very
+    /// component, or if the open turn can only go on with `failed`.
+    pub fn fall_back(&self, failed: Digest, reason: &str, at: UnixMillis) -> Option<Moved> {
+        let progress = &self.progress;
+        let last = progress.snapshot.component;
+        let bound = progress
+            .open
+            .as_ref()
+            .is_some_and(|open| open.resumes() && open.begun.component == failed);
+        if last == failed || bound || progress.closed.is_some() {
+            return None;
+        }
+        Some(Moved {
+            component: last,
+            refused: Some(failed),
+            reason: one_line(reason, REASON_BYTES),
+            at,
+        })
+    }
+
+    /// Returns the move that ends a pin: the session runs on its plugin's component, `configured`, from its
+    /// next turn on. None if it is not pinned.
+    pub fn unpin(&self, configured: Digest, at: UnixMillis) -> Option<Moved> {
+        self.progress.pin.as_ref()?;
+        Some(Moved {
+            component: configured,
+            refused: None,
+            reason: String::new(),
+            at,
+        })
+    }
+}

@@ -1,0 +1,282 @@
+//! Whether a session's guest can be restored: verified when the session comes back after a restart, and
+//! what follows where it cannot.
+//!
+//! ```text
+//!   the plugin's component --cannot be instantiated, or not restored--> the one that it last ran on
+//!        ^                                                                  |  (pinned)        |
+//!        +-- the plugin has yet another component, or `abide plugin adopt` -+                  |
+//!                                                                     cannot either: faulted <-+
+//! ```
+
+use std::time::Duration;
+
+use crate::domain::{
+    Begun, Digest, Fault, FaultCode, Faulted, MessageId, Moved, Record, Refusal, Session,
+    SessionView,
+};
+
+use super::Driver;
+use super::batch::CommitBatch;
+use super::begin::Obstacle;
+use crate::engine::GuestFailure;
+use crate::session::drain::Gate;
+use crate::session::queries::refusal;
+
+/// How long a request waits for the trial of a component: longer than the default of `limits.compute`.
+const TRIAL_MAX: Duration = Duration::from_secs(45);
+
+impl Driver {
+    /// Handles a guest that could not be instantiated, or not be restored, on this component: the session
+    /// goes on with the one that it last ran on, or is faulted.
+    pub(super) async fn cannot_restore(&mut self, failed: Digest, reason: String) {
+        if !self.fall_back(failed, &reason).await {
+            self.fault(Fault {
+                code: FaultCode::Restore,
+                text: reason,
+                component: Some(failed),
+            })
+            .await;
+        }
+    }
+
+    /// Pins the session to the component that it last ran on. Returns false if that is impossible.
+    async fn fall_back(&mut self, failed: Digest, reason: &str) -> bool {
+        let Some(session) = &mut self.session else {
+            return false;
+        };
+        let Some(moved) = session.fall_back(failed, reason, Self::now()) else {
+            return false;
+        };
+        tracing::warn!(
+            session = %self.id, plugin = session.identity.plugin, reason,
+            "the session cannot go on with component {}; it stays on {}, which it last ran on",
+            failed.short(), moved.component.short(),
+        );
+        metrics::counter!("abide_sessions_pinned_total").increment(1);
+        if let Err(not_yet) = self.shared.store.may_move_sessions() {
+            // It holds while the session is in memory, and is found out again after that.
+            tracing::info!(session = %self.id, "that is not recorded: {not_yet}");
+            session.move_for_now(&moved);
+            return true;
+        }
+        let mut batch = CommitBatch::default();
+        self.stage(&mut batch, Record::Moved(moved));
+        // If the disk fails, the session is loaded again, and the same is found.
+        self.commit(batch).await;
+        self.shared.session_moved.notify_one();
+        true
+    }
+
+    /// Ends a pin once the session's guest has run, or was restored, on its plugin's component: that is
+    /// another one since.
+    pub(super) fn end_pin(&mut self, batch: &mut CommitBatch, ran_on: Digest) {
+        let Some(session) = &mut self.session else {
+            return;
+        };
+        let Some(moved) = session.unpin(ran_on, Self::now()) else {
+            return;
+        };
+        let parts = self.shared.live_config();
+        let plugin = parts.plugins.get(&session.identity.plugin);
+        if plugin.is_none_or(|plugin| plugin.component.digest() != ran_on) {
+            return;
+        }
+        match self.shared.store.may_move_sessions() {
+            Ok(()) => drop(self.stage(batch, Record::Moved(moved))),
+            // Nor is it recorded that it was pinned.
+            Err(_) => session.move_for_now(&moved),
+        }
+    }
+
+    /// Verifies that the guest of a relaunched session restores, when there is no turn to run.
+    pub(super) async fn verify_restore(&mut self) {
+        if self.relaunching.is_empty() {
+            return;
+        }
+        while !self.proven && self.unread.is_none() {
+            let Some(session) = &self.session else {
+                // A session that was active is missing. Without a reply, the relaunch reports that.
+                return self.relaunching.clear();
+            };
+            if session.progress.closed.is_some() || session.progress.fault.is_some() {
+                break;
+            }
+            let component = self.next_component(session);
+            match self.try_on(component).await {
+                Ok(true) => {
+                    self.proven = true;
+                    let mut batch = CommitBatch::default();
+                    self.end_pin(&mut batch, component);
+                    self.commit(batch).await;
+                }
+                // The result stays unknown; the next worker will verify.
+                Ok(false) => return self.relaunching.clear(),
+                // It may be restored on the component that it last ran on.
+                Err(obstacle @ Obstacle::Guest { .. }) => self.handle_obstacle(obstacle).await,
+                Err(obstacle) => return self.handle_obstacle(obstacle).await,
+            }
+        }
+        self.answer_relaunch(false);
+    }
+
+    /// Has a session that stays on an older component, or has not run since there is another one, run on its
+    /// plugin's. If its guest cannot be restored on that, the request is refused; with `force` the session is
+    /// faulted.
+    pub(super) async fn adopt(
+        &mut self,
+        force: bool,
+        batch: &mut CommitBatch,
+    ) -> Result<SessionView, Refusal> {
+        let session = self.existing()?;
+        if let Some(at) = session.progress.closed {
+            return Err(Refusal::Closed { at });
+        }
+        let configured = self.configured(session)?;
+        let moved = session.unpin(configured, Self::now());
+        if moved.is_none() && session.progress.snapshot.component == configured {
+            return Err(Refusal::NotPinned);
+        }
+        if self.running.is_some() {
+            // Its snapshot is about to be replaced, and it may hold what the trial would wait for.
+            return Err(Refusal::TurnOpen);
+        }
+        self.shared.store.may_move_sessions().map_err(refusal)?;
+        let fault = match self.try_soon(configured).await? {
+            None => None,
+            Some(_) if session.progress.open.is_some() && force => return Err(Refusal::TurnOpen),
+            Some(fault) if force => Some(fault),
+            Some(Fault { text: reason, .. }) => return Err(Refusal::CannotAdopt { reason }),
+        };
+        if let Some(moved) = moved {
+            self.stage(batch, Record::Moved(moved));
+        }
+        let at = Self::now();
+        match fault {
+            Some(fault) => {
+                self.stage(batch, Record::Faulted(Faulted { fault, at }));
+            }
+            // The older component may be what cannot carry it on.
+            None if self.was_tried() => {
+                self.stage(batch, self.existing()?.resume(at)?);
+            }
+            None => {}
+        }
+        self.shared.session_moved.notify_one();
+        Ok(self.existing()?.view(&self.id))
+    }
+
+    /// Lets the session run again, if it can: a guest that could not be restored is tried first.
+    pub(super) async fn resume(&mut self, batch: &mut CommitBatch) -> Result<SessionView, Refusal> {
+        let resumed = self.existing()?.resume(Self::now())?;
+        let moved = match self.was_tried() {
+            true => self.try_to_resume(&resumed).await?,
+            false => None,
+        };
+        self.stage(batch, resumed);
+        if let Some(moved) = moved {
+            self.stage(batch, Record::Moved(moved));
+        }
+        Ok(self.existing()?.view(&self.id))
+    }
+
+    /// Whether the session is faulted for a reason that a trial would find again.
+    fn was_tried(&self) -> bool {
+        let fault = self
+            .session
+            .as_ref()
+            .and_then(|s| s.progress.fault.as_ref());
+        fault.is_some_and(|fault| matches!(fault.code, FaultCode::Restore | FaultCode::Plugin))
+    }
+
+    /// Finds a component that the session can run on once it is resumed: the one that is its next, its
+    /// plugin's, or the one that it last ran on. Returns the move to it, if there has to be one.
+    async fn try_to_resume(&self, resumed: &Record) -> Result<Option<Moved>, Refusal> {
+        let mut after = self.existing()?.clone();
+        after.apply(resumed);
+        let configured = self.configured(&after).ok();
+        let next = self.next_component(&after);
+        let Some(Fault { text: reason, .. }) = self.try_soon(next).await? else {
+            return Ok(None);
+        };
+        let now = Self::now();
+        let others = [
+            configured.and_then(|configured| Some((configured, after.unpin(configured, now)?))),
+            after
+                .fall_back(next, &reason, now)
+                .map(|moved| (moved.component, moved)),
+        ];
+        for (component, moved) in others.into_iter().flatten() {
+            let may_move = self.shared.store.may_move_sessions().is_ok();
+            if may_move && component != next && self.try_soon(component).await?.is_none() {
+                return Ok(Some(moved));
+            }
+        }
+        Err(Refusal::StillFaulted { reason })
+    }
+
+    /// Like [`Self::try_on`], for a request that does not wait for long. Returns the fault that the session
+    /// would have; none if it can run.
+    async fn try_soon(&self, component: Digest) -> Result<Option<Fault>, Refusal> {
+        let Ok(tried) = tokio::time::timeout(TRIAL_MAX, self.try_on(component)).await else {
+            let reason = "other guests leave no room for a trial".to_owned();
+            return Err(Refusal::NothingFound { reason });
+        };
+        match tried {
+            Ok(true) => Ok(None),
+            Ok(false) => Err(Refusal::Restarting),
+            Err(obstacle) => obstacle.into_fault().map(Some),
+        }
+    }
+
+    /// Finds out whether the session's guest can be instantiated and restored on this component. Returns
+    /// false if the worker leaves before that is known.
+    async fn try_on(&self, component: Digest) -> Result<bool, Obstacle> {
+        let last_turn = self.session.as_ref().map(|s| s.progress.last_turn);
+        // What a turn would begin with.
+        let begun = Begun {
+            turn: last_turn.unwrap_or_default(),
+            message: MessageId::on(None, 0),
+            attempt: 0,
+            deaths: 0,
+            notice: None,
+            now: Self::now(),
+            seed: rand::random(),
+            component,
+            limits: None,
+            generation: self.shared.settings.generation,
+            resumed_in: None,
+        };
+        let ground = self.turn_inputs(&begun).await?;
+        let mut gate = self.gate.clone();
+        let restored = tokio::select! {
+            restored = self.shared.engine.restore(&ground.job, &ground.snapshot) => restored,
+            _ = gate.wait_for(|gate| *gate >= Gate::Aborting) => return Ok(false),
+        };
+        match restored {
+            Ok(()) => Ok(true),
+            Err(GuestFailure::Restore { text, .. }) => Err(Obstacle::Guest { component, text }),
+            Err(failure) => Err(Obstacle::Pause(failure.to_string())),
+        }
+    }
+
+    /// Returns the component that the session's guest runs on next.
+    fn next_component(&self, session: &Session) -> Digest {
+        match self.configured(session) {
+            Ok(configured) => session.next_component(configured),
+            // Whoever tries it faults the session: its plugin is gone.
+            Err(_) => session.progress.snapshot.component,
+        }
+    }
+
+    /// Returns the component that the session's plugin has.
+    fn configured(&self, session: &Session) -> Result<Digest, Refusal> {
+        let parts = self.shared.live_config();
+        let name = &session.identity.plugin;
+        let plugin = parts.plugins.get(name);
+        let plugin = plugin.ok_or_else(|| Refusal::UnknownPlugin {
+            name: name.clone(),
+            known: parts.plugins.names(),
+        })?;
+        Ok(plugin.component.digest())
+    }
+}

@@ -1,0 +1,79 @@
+//! The component. How it writes and reads its state is a *variant*, which a test chooses by overwriting a
+//! name within the component's bytes: so tests have versions of one plugin without building it again.
+//!
+//! | variant | its snapshots, and what it reads |
+//! |---|---|
+//! | `plain` | as the type is |
+//! | `added` | the same; only the component's bytes differ |
+//! | `retyped` | another encoding: reads only its own |
+//! | `schema2` | of schema 2: reads 1 and 2 |
+//! | `trap` | as `plain`, but `restore` traps |
+//! | `loop` | as `plain`, but `restore` does not end |
+//! | `greedy` | as `plain`, but `restore` takes more memory than there is |
+
+use std::hint::black_box;
+
+use abide_plugin::bindings::exports::abide::session::guest::Guest;
+use abide_plugin::{Context, Instance, Message, RestoreError, State, bindings};
+
+use crate::Scripted;
+
+/// What is overwritten: the name has 16 bytes, filled up with blanks.
+static VARIANT: [u8; 24] = *b"variant:plain           ";
+/// What snapshots of `retyped` begin with.
+const RETYPED: u8 = 0xc1;
+
+thread_local! {
+    static INSTANCE: Instance<Scripted> = const { Instance::new() };
+}
+
+/// Returns the variant's name.
+fn variant() -> String {
+    // Not folded into the code: the bytes are overwritten after it was compiled.
+    let name = &black_box(&VARIANT)["variant:".len()..];
+    String::from_utf8_lossy(name).trim_end().to_owned()
+}
+
+struct Component;
+
+impl Guest for Component {
+    fn open(context: Context) -> Result<(), String> {
+        INSTANCE.with(|instance| instance.open(&context))
+    }
+
+    fn turn(input: Vec<Message>) -> Result<(), String> {
+        INSTANCE.with(|instance| instance.turn(&input))
+    }
+
+    fn snapshot() -> State {
+        let mut state = INSTANCE.with(Instance::snapshot);
+        match &*variant() {
+            "retyped" => state.data.insert(0, RETYPED),
+            "schema2" => state.schema = 2,
+            _ => {}
+        }
+        state
+    }
+
+    fn restore(_context: Context, mut snapshot: State) -> Result<(), RestoreError> {
+        match &*variant() {
+            "retyped" => {
+                if snapshot.data.first() != Some(&RETYPED) {
+                    let reason = "invalid type: integer, expected a string".to_owned();
+                    return Err(RestoreError::Invalid(reason));
+                }
+                snapshot.data.remove(0);
+            }
+            "schema2" => snapshot.schema = snapshot.schema.min(1),
+            "trap" => core::arch::wasm32::unreachable(),
+            "loop" => loop {
+                black_box(());
+            },
+            "greedy" => drop(black_box(vec![1_u8; 1 << 30])),
+            _ => {}
+        }
+        INSTANCE.with(|instance| instance.restore(&snapshot))
+    }
+}
+
+bindings::export!(Component with_types_in bindings);
