@@ -154,8 +154,8 @@ async fn show(client: &Client, out: &mut Out, args: &One) -> Result<(), CliError
         fact(
             "component",
             format!(
-                "{component}, since {}: its plugin's, {}, cannot carry it on: {}",
-                ago(pinned.since, now),
+                "{component}, for {} now: its plugin's, {}, cannot carry it on: {}",
+                duration(now.since(pinned.since)),
                 pinned.refused.short(),
                 pinned.reason
             ),
