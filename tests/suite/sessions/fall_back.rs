@@ -326,6 +326,28 @@ async fn the_settings_of_the_old_component_stay_but_for_what_was_taken_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_state_over_a_new_limit_stays_where_it_fits() {
+    let mut it = Changing::start("plain", &[]).await;
+    let hold = json!([{"act": "hold", "bytes": 20_000}]);
+    assert_eq!(acts(&it.stage.perform("m", hold).await), ["hold  ok"]);
+    // One change: a new component, and the limit.
+    let path = it.path.with_extension("added");
+    fs::write(&path, variant("added")).expect("the folder is ours");
+    let before = it.stage.daemon.generation().await;
+    it.stage.daemon.edit(How::Rename, |setup| {
+        let plugin = setup.plugins.iter_mut().find(|it| it.name == "scripted");
+        let plugin = plugin.expect("the stage has it");
+        plugin.path = path;
+        plugin.limits = vec!["snapshot = \"10KiB\"".to_owned()];
+    });
+    it.stage.daemon.after_generation(before).await;
+    assert_eq!(it.turn("s").await, done(2));
+    let session = it.session("s").await;
+    let reason = session["pinned"]["reason"].as_str().expect("it is pinned");
+    assert!(reason.contains("limits.snapshot"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn in_probation_it_holds_without_being_recorded() {
     let it = Changing::on_probation("plain", "1h", &[]).await;
     assert_eq!(it.turn("s").await, done(1));

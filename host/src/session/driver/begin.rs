@@ -327,7 +327,11 @@ impl Driver {
     pub(super) async fn handle_obstacle(&mut self, obstacle: Obstacle) {
         match obstacle {
             Obstacle::Fault(fault) => self.fault(fault).await,
-            Obstacle::Guest { component, text } => self.cannot_restore(component, text).await,
+            Obstacle::Guest { component, text } => {
+                self.cannot_restore(component, text).await;
+                // It may run on another component now: at once, not with the next message.
+                self.paused_until = Some(Instant::now());
+            }
             Obstacle::Store(error) => {
                 tracing::warn!(session = %self.id, %error, "a turn waits for the store");
                 self.pause(error.to_string());
