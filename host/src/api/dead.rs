@@ -66,7 +66,11 @@ pub(super) struct AllDeadQuery {
     plugin: Option<String>,
     /// Only those that died at this time or later.
     since: Option<UnixMillis>,
-    /// Only those after this one: the `next` of a page.
+    /// Only those after this one: the `next` of a page, which is a message's id, `/`, and its session's id.
+    #[param(
+        max_length = 284,
+        pattern = r"^([a-hjkmnp-tv-z][a-hjkmnp-tv-z0-9]{7}\.)?m[0-9]{1,18}/([^\x00-\x1f\x7f-\x9f]*[^.\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*|\.{3,})$"
+    )]
     after: Option<String>,
     /// The maximum number of items of the page: 100 by default, at most 1000. A page may have fewer, and
     /// not be the last.

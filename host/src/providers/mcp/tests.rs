@@ -299,8 +299,9 @@ async fn a_changed_list_is_noticed() {
 
 #[tokio::test]
 async fn a_server_that_says_too_much_is_read_slowly_and_its_answer_comes() {
-    let (connection, _serving, mut peer) = open(1 << 16).await;
+    // Before it is opened, which begins the window that the messages fill.
     let begun = Instant::now();
+    let (connection, _serving, mut peer) = open(1 << 16).await;
     let (answer, ()) = tokio::join!(connection.call(request("chatter", LONG)), async {
         let call = peer.next().await;
         for _ in 0..1500 {
