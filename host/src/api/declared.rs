@@ -84,7 +84,7 @@ const HANDLERS: &[(&str, &[&[Kind]])] = &[
     ("send_message", &[READS, SESSION, MESSAGE]),
     ("follow_events", &[READS, SESSION, &[Kind::TRIMMED, Kind::CURSOR_AHEAD]]),
     ("cancel_turns", &[READS, SESSION, &[Kind::NOTHING_RUNS, Kind::OVERLOADED, Kind::DISK_NEARLY_FULL]]),
-    ("resume_session", &[READS, SESSION, &[Kind::NOT_FAULTED, Kind::STILL_FAULTED, Kind::NOT_TRIED, Kind::TURN_OPEN, Kind::UNKNOWN_PLUGIN, Kind::OVERLOADED, Kind::DISK_NEARLY_FULL]]),
+    ("resume_session", &[READS, SESSION, &[Kind::NOT_FAULTED, Kind::STILL_FAULTED, Kind::NOT_TRIED, Kind::UNKNOWN_PLUGIN, Kind::OVERLOADED, Kind::DISK_NEARLY_FULL]]),
     ("adopt_component", &[READS, SESSION, &[Kind::NOT_PINNED, Kind::NOT_TRIED, Kind::CANNOT_ADOPT, Kind::TURN_OPEN, Kind::NOT_YET, Kind::UNKNOWN_PLUGIN, Kind::OVERLOADED, Kind::DISK_NEARLY_FULL]]),
     ("show_turn", &[READS, SESSION, &[Kind::NO_TURN]]),
     ("replay_turn", &[READS, SESSION, &[Kind::NO_TURN, Kind::UNREPLAYABLE, Kind::UNKNOWN_PLUGIN, Kind::OVERLOADED]]),

@@ -9,7 +9,7 @@ use crate::domain::Census;
 use crate::session::Signs;
 use crate::store::StoreError;
 
-/// The pause after a census. One takes about a second for 200,000 sessions.
+/// The pause after a census that took little.
 const EVERY: Duration = Duration::from_secs(30);
 /// The shortest pause, also if a session has moved meanwhile.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
