@@ -22,6 +22,8 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("commit");
     let path = folder.path().join("store");
     let store = Store::open(&path, StoreOptions::default()).expect("a new store opens");
+    // As a daemon has it past its first probation.
+    store.raise_format().expect("the folder is ours");
     let mut owners: Vec<_> = (0..AT_ONCE[1])
         .map(|n| {
             let (owner, synced) = Owner::create(&store, &format!("s{n:03}"), STATE_BYTES);
@@ -80,11 +82,13 @@ fn append(file: &mut File, data: &[u8]) -> io::Result<()> {
 /// remains at `like`.
 fn turn_rows(path: &Path, like: &Path) -> Vec<bare::Row> {
     let store = Store::open(path, StoreOptions::default()).expect("a new store opens");
+    // As a daemon has it past its first probation.
+    store.raise_format().expect("the folder is ours");
     // `#` is the placeholder that `bare::write` replaces with a number for each turn of a batch.
     let (mut owner, created) = Owner::create(&store, "s00#", STATE_BYTES);
     block_on(created).expect("the session is created");
-    // After this many turns, each turn removes an older snapshot.
-    for _ in 0..4 {
+    // After this many turns, each turn removes the oldest restore point.
+    for _ in 0..20 {
         block_on(owner.turn(&store)).expect("the disk takes it");
     }
     // Copy the open database, because closing the store might flush its write-ahead log.

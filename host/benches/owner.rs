@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::future::Future;
 
 use abide::domain::{
-    BeginWith, Created, Digest, Generation, Limits, LogPos, ModelUsage, NewMessage, Output, Record,
-    Session, SessionId, Snapshot, TurnEnd, TurnEnded, UnixMillis,
+    BeginWith, Created, Digest, Generation, Limits, LogPos, ModelUsage, NewMessage, Output, Owed,
+    Record, Session, SessionId, Snapshot, TurnEnd, TurnEnded, UnixMillis,
 };
-use abide::store::{Append, Durability, Store, StoreError, Tail};
+use abide::store::{Append, Durability, NewSnapshot, Store, StoreError, Tail};
 
 /// The size of a session's state, in bytes, as in the measurements' guests.
 pub(crate) const STATE_BYTES: usize = 4 << 10;
@@ -48,9 +48,11 @@ impl Owner {
         let at = LogPos::default();
         let append = Append {
             id: owner.id.clone(),
+            history: Vec::new(),
             records: vec![(at, created)],
             after: &owner.session,
-            snapshot: Some((at, snapshot(&owner.state))),
+            snapshot: Some(owner.taken(0)),
+            act: None,
             durability: Durability::Synced,
         };
         let synced = store.append(&mut owner.tail, append);
@@ -112,12 +114,25 @@ impl Owner {
         self.state.rotate_left(replaced);
         let append = Append {
             id: self.id.clone(),
+            history: Vec::new(),
             records,
             after: &self.session,
-            snapshot: Some((at, snapshot(&self.state))),
+            snapshot: Some(self.taken(turn)),
+            act: None,
             durability: Durability::Synced,
         };
         store.append(&mut self.tail, append)
+    }
+}
+
+impl Owner {
+    /// Returns the snapshot of the present state, after turn `turn`.
+    fn taken(&self, turn: u64) -> NewSnapshot {
+        let bytes = snapshot(&self.state);
+        let point = self
+            .session
+            .point(turn, bytes.len(), Owed::default(), UnixMillis::now());
+        NewSnapshot { point, bytes }
     }
 }
 

@@ -10,6 +10,7 @@
 //! | `ack-before-sync` | replies are sent before the records are synced |
 //! | `publish-before-commit` | events are published before the records are synced |
 //! | `silent-loss` | sessions that damage has touched go on as if they were whole |
+//! | `rewind-forgets` | the guest of a rewound session is not told what the undone turns did |
 //! | `plan-late` | a step's plan is not synced before the step runs |
 
 #[cfg(not(feature = "faults"))]
@@ -19,7 +20,7 @@ pub(crate) use on::*;
 
 #[cfg(not(feature = "faults"))]
 mod off {
-    use crate::domain::{OpenTurn, Queued, Refusal, Session};
+    use crate::domain::{OpenTurn, Queued, Record, Refusal, Session};
 
     /// Called when a changed configuration is refused.
     pub(crate) fn refused() {}
@@ -49,13 +50,16 @@ mod off {
 
     /// Called when a step's plan is about to be synced.
     pub(crate) fn planned<U>(_: &mut U, _: U) {}
+
+    /// Called with the records by which a session is rewound.
+    pub(crate) fn rewound(_: &mut [Record]) {}
 }
 
 #[cfg(feature = "faults")]
 mod on {
     use std::sync::LazyLock;
 
-    use crate::domain::{OpenTurn, Queued, Refusal, Session};
+    use crate::domain::{OpenTurn, Queued, Record, Refusal, Session, StoppedTurns};
 
     static BUG: LazyLock<Option<String>> = LazyLock::new(|| std::env::var("ABIDE_BUG").ok());
 
@@ -113,6 +117,14 @@ mod on {
     pub(crate) fn planned<U>(urgency: &mut U, late: U) {
         if is_on("plan-late") {
             *urgency = late;
+        }
+    }
+
+    pub(crate) fn rewound(records: &mut [Record]) {
+        if let Some(Record::Rewound(rewound)) = records.last_mut()
+            && is_on("rewind-forgets")
+        {
+            rewound.owed.effects = StoppedTurns::default();
         }
     }
 }

@@ -66,6 +66,15 @@ const NEW_SESSION: &[Kind] = &[
     Kind::OVERLOADED,
     Kind::DISK_NEARLY_FULL,
 ];
+/// What a state that is to be brought back, or to be copied, is refused for.
+const RETURNS: &[Kind] = &[
+    Kind::CANNOT_RETURN,
+    Kind::NOT_TRIED,
+    Kind::NOT_YET,
+    Kind::UNKNOWN_PLUGIN,
+    Kind::OVERLOADED,
+    Kind::DISK_NEARLY_FULL,
+];
 /// What an approval that the path names is refused for.
 const APPROVAL: &[Kind] = &[
     Kind::UNKNOWN_APPROVAL,
@@ -86,6 +95,11 @@ const HANDLERS: &[(&str, &[&[Kind]])] = &[
     ("cancel_turns", &[READS, SESSION, &[Kind::NOTHING_RUNS, Kind::OVERLOADED, Kind::DISK_NEARLY_FULL]]),
     ("resume_session", &[READS, SESSION, &[Kind::NOT_FAULTED, Kind::STILL_FAULTED, Kind::NOT_TRIED, Kind::UNKNOWN_PLUGIN, Kind::OVERLOADED, Kind::DISK_NEARLY_FULL]]),
     ("adopt_component", &[READS, SESSION, &[Kind::NOT_PINNED, Kind::NOT_TRIED, Kind::CANNOT_ADOPT, Kind::TURN_OPEN, Kind::NOT_YET, Kind::UNKNOWN_PLUGIN, Kind::OVERLOADED, Kind::DISK_NEARLY_FULL]]),
+    ("list_points", &[READS, SESSION]),
+    ("rewind_session", &[READS, SESSION, &[Kind::UNKNOWN_POINT, Kind::NOTHING_TO_UNDO], RETURNS]),
+    ("fork_session", &[READS, SESSION, &[Kind::UNKNOWN_POINT, Kind::EXISTS, Kind::TOO_LARGE], RETURNS]),
+    ("export_session", &[READS, SESSION, &[Kind::UNKNOWN_POINT, Kind::CANNOT_RETURN, Kind::OVERLOADED]]),
+    ("import_session", &[READS, &[Kind::BAD_SESSION_ID, Kind::CLOSED, Kind::EXISTS, Kind::BAD_EXPORT, Kind::COMPONENT_MISSING, Kind::TOO_LARGE], RETURNS]),
     ("show_turn", &[READS, SESSION, &[Kind::NO_TURN]]),
     ("replay_turn", &[READS, SESSION, &[Kind::NO_TURN, Kind::UNREPLAYABLE, Kind::UNKNOWN_PLUGIN, Kind::OVERLOADED]]),
     ("retry_dead_letter", &[READS, SESSION, MESSAGE, &[Kind::NO_DEAD_LETTER, Kind::NEEDS_FORCE]]),

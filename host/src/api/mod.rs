@@ -31,6 +31,7 @@ mod sessions;
 mod standing;
 mod tokens;
 mod turns;
+mod way_back;
 
 use std::sync::Arc;
 

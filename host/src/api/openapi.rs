@@ -9,7 +9,7 @@ use utoipa::{Modify, OpenApi};
 
 use super::{
     approvals, audit, backups, daemon, dead, declared, events, messages, metrics, openai, sessions,
-    standing, tokens, turns,
+    standing, tokens, turns, way_back,
 };
 use crate::documents::ProblemDocument;
 use crate::domain::{Delta, Event};
@@ -29,6 +29,11 @@ use crate::domain::{Delta, Event};
         sessions::cancel,
         sessions::resume,
         sessions::adopt,
+        way_back::points,
+        way_back::rewind,
+        way_back::fork,
+        way_back::export,
+        way_back::import,
         turns::show,
         turns::replay,
         messages::send,

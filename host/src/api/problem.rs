@@ -154,6 +154,11 @@ impl ProblemKind {
     pub(super) const NOT_PINNED: Self = Self("not-pinned", StatusCode::CONFLICT, "The session runs on its plugin's component");
     pub(super) const CANNOT_ADOPT: Self = Self("cannot-adopt", StatusCode::CONFLICT, "The plugin's component cannot carry the session on");
     pub(super) const TURN_OPEN: Self = Self("turn-open", StatusCode::CONFLICT, "A turn is open");
+    pub(super) const UNKNOWN_POINT: Self = Self("unknown-point", StatusCode::NOT_FOUND, "The session has no such restore point");
+    pub(super) const NOTHING_TO_UNDO: Self = Self("nothing-to-undo", StatusCode::CONFLICT, "The session is in that state");
+    pub(super) const CANNOT_RETURN: Self = Self("cannot-return", StatusCode::CONFLICT, "The state cannot be brought back");
+    pub(super) const BAD_EXPORT: Self = Self("bad-export", StatusCode::UNPROCESSABLE_ENTITY, "The export cannot be imported");
+    pub(super) const COMPONENT_MISSING: Self = Self("component-missing", StatusCode::CONFLICT, "The component of the export is not here");
     pub(super) const NEEDS_FORCE: Self = Self("needs-force", StatusCode::CONFLICT, "It would do again what cannot be repeated");
     pub(super) const UNKNOWN_STANDING: Self = Self("unknown-standing-approval", StatusCode::NOT_FOUND, "There is no such standing approval");
     pub(super) const TOO_MANY_STANDING: Self = Self("too-many-standing-approvals", StatusCode::CONFLICT, "Too many calls are approved for good");
@@ -233,6 +238,17 @@ impl From<Refusal> for Problem {
             Refusal::NotPinned => problem(ProblemKind::NOT_PINNED),
             Refusal::CannotAdopt { .. } => problem(ProblemKind::CANNOT_ADOPT),
             Refusal::TurnOpen => problem(ProblemKind::TURN_OPEN),
+            Refusal::NothingToUndo => problem(ProblemKind::NOTHING_TO_UNDO),
+            Refusal::UnknownPoint { .. } => problem(ProblemKind::UNKNOWN_POINT),
+            Refusal::CannotReturn { .. } => problem(ProblemKind::CANNOT_RETURN),
+            Refusal::CopiesBusy => {
+                problem(ProblemKind::OVERLOADED).header(header::RETRY_AFTER, RETRY_SECONDS)
+            }
+            Refusal::Taken => problem(ProblemKind::EXISTS),
+            Refusal::BadExport { .. } => problem(ProblemKind::BAD_EXPORT),
+            Refusal::ComponentMissing { component } => {
+                problem(ProblemKind::COMPONENT_MISSING).fact("component", component.to_string())
+            }
             Refusal::NoDeadLetter => problem(ProblemKind::NO_DEAD_LETTER),
             Refusal::NeedsForce { calls } => problem(ProblemKind::NEEDS_FORCE).fact("calls", calls),
             Refusal::UnknownApproval(_) => problem(ProblemKind::UNKNOWN_APPROVAL),

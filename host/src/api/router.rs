@@ -8,7 +8,7 @@ use axum::routing::{delete, get, post, put};
 use super::problem::{Problem, ProblemKind};
 use super::{
     Api, approvals, audit, auth, backups, daemon, dead, events, messages, metrics, openai, openapi,
-    sessions, standing, tokens, turns,
+    sessions, standing, tokens, turns, way_back,
 };
 
 /// Returns the router of the whole API.
@@ -28,6 +28,11 @@ pub fn router(api: Api) -> Router {
         .route("/v1/sessions/{id}/cancel", post(sessions::cancel))
         .route("/v1/sessions/{id}/resume", post(sessions::resume))
         .route("/v1/sessions/{id}/adopt", post(sessions::adopt))
+        .route("/v1/sessions/{id}/points", get(way_back::points))
+        .route("/v1/sessions/{id}/rewind", post(way_back::rewind))
+        .route("/v1/sessions/{id}/fork", post(way_back::fork))
+        .route("/v1/sessions/{id}/export", get(way_back::export))
+        .route("/v1/sessions/{id}/import", post(way_back::import))
         .route("/v1/sessions/{id}/turn", get(turns::show))
         .route("/v1/sessions/{id}/replay", post(turns::replay))
         .route("/v1/sessions/{id}/retry", post(messages::retry))

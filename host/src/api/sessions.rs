@@ -121,7 +121,7 @@ pub(super) async fn create(
     Ok((status, Answer(view)))
 }
 
-fn check_labels(labels: Option<&BTreeMap<String, String>>) -> Result<(), Problem> {
+pub(super) fn check_labels(labels: Option<&BTreeMap<String, String>>) -> Result<(), Problem> {
     let Some(labels) = labels else { return Ok(()) };
     if labels.len() > LABELS_MAX {
         let detail = format!(

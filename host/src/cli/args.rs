@@ -13,6 +13,7 @@ pub(crate) use super::global::JsonFlag;
 use super::plugin_args::PluginCommand;
 use super::tokens::TokenCommand;
 use super::value_parsers::{json_value, session_id};
+use super::way_back_args::{Export, Fork, Import, Rewind};
 use crate::domain::SessionId;
 use crate::engine::COMPILE;
 
@@ -219,6 +220,16 @@ pub(crate) enum SessionsCommand {
     Cancel(Cancel),
     /// The same as `abide resume`
     Resume(Resume),
+    /// List the states that a session can be rewound to, or copied from
+    Points(One),
+    /// Bring back an earlier state; what came after it is undone, and the next turn is told
+    Rewind(Rewind),
+    /// Begin a new session with the state and history of another
+    Fork(Fork),
+    /// Write a session to a file, for this daemon or another one
+    Export(Export),
+    /// Begin a new session from an export
+    Import(Import),
     /// The open turn, or the last that committed, step by step
     Steps(One),
     /// Run that turn again, offline and without effects: is it deterministic?

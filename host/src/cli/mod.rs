@@ -50,5 +50,7 @@ mod text;
 mod tokens;
 mod turns;
 mod value_parsers;
+mod way_back;
+mod way_back_args;
 
 pub use run::run;

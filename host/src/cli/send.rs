@@ -69,6 +69,8 @@ pub(crate) async fn run(global: &Global, args: Send) -> Result<bool, CliError> {
                 | EventBody::Notice { .. }
                 | EventBody::Tool { .. }
                 | EventBody::Timeline { .. }
+                | EventBody::Rewound { .. }
+                | EventBody::Origin { .. }
                 | EventBody::Approval { .. } => {}
             }
         }

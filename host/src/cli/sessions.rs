@@ -14,7 +14,7 @@ use super::out::{Out, Tone};
 use super::pages::{PAGE, each};
 use super::table::{Cell, table};
 use super::text::{ago, brief, duration};
-use super::{dead, resume, target, turns};
+use super::{dead, resume, target, turns, way_back};
 use crate::domain::{
     Cancelled, Event, EventBody, EventId, MessageId, SessionState, SessionView, UnixMillis,
 };
@@ -33,6 +33,11 @@ pub(crate) async fn run(global: &Global, command: SessionsCommand) -> Result<(),
         SessionsCommand::Close(args) => close(&client, &mut out, args).await,
         SessionsCommand::Cancel(args) => cancel(&client, &mut out, args).await,
         SessionsCommand::Resume(args) => resume::run(global, args).await,
+        SessionsCommand::Points(args) => way_back::points(&client, &mut out, &args).await,
+        SessionsCommand::Rewind(args) => way_back::rewind(&client, &mut out, args).await,
+        SessionsCommand::Fork(args) => way_back::fork(&client, &mut out, args).await,
+        SessionsCommand::Export(args) => way_back::export(&client, &mut out, args).await,
+        SessionsCommand::Import(args) => way_back::import(&client, &mut out, args).await,
         SessionsCommand::Steps(args) => match args.json.json {
             true => {
                 let turn: Value = client.get(&session_path(&args.id, "/turn")).await?;
@@ -245,6 +250,9 @@ fn event_row(event: &Event, now: UnixMillis) -> Vec<Cell> {
         }
         EventBody::Notice { text, .. } => (Tone::Warn, text.clone()),
         EventBody::Timeline { text, .. } => (Tone::Bad, text.clone()),
+        EventBody::Rewound { text, .. } | EventBody::Origin { text, .. } => {
+            (Tone::Warn, text.clone())
+        }
         EventBody::Approval {
             name,
             status,

@@ -1,11 +1,18 @@
 //! The parsers of single argument values, for clap.
 
-use crate::domain::{BadSessionId, SessionId};
+use crate::domain::{BadSessionId, EventId, SessionId};
 
 const CRATE_NAME_MAX_BYTES: usize = 64;
 
 pub(super) fn session_id(text: &str) -> Result<SessionId, BadSessionId> {
     SessionId::new(text)
+}
+
+/// Reads the name of a restore point.
+pub(super) fn point(text: &str) -> Result<EventId, String> {
+    EventId::parse(text).ok_or_else(|| {
+        "a restore point is named by a number, as `sessions points` lists it".to_owned()
+    })
 }
 
 pub(super) fn json_value(text: &str) -> Result<serde_json::Value, String> {

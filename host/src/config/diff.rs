@@ -11,7 +11,7 @@ use super::given::Given;
 use super::model::{DaemonConfig, PluginConfig, StoreTuning};
 use super::secret::SecretRef;
 use super::units::{Size, Time};
-use crate::domain::{Capabilities, HttpGrants, HttpRule, Limits, Retention};
+use crate::domain::{Capabilities, HttpGrants, HttpRule, Limits, PointRules, Retention};
 
 /// The differences found so far.
 pub(super) struct Diff<'a> {
@@ -273,6 +273,7 @@ impl<'a> Diff<'a> {
             events,
             keys,
             dead_letters,
+            points: PointRules { turns, bytes },
         } = new;
         self.note(
             "retention.events",
@@ -291,6 +292,18 @@ impl<'a> Diff<'a> {
             ChangeClass::Restart,
             (&old.dead_letters, dead_letters),
             number,
+        );
+        self.note(
+            "retention.points",
+            ChangeClass::Restart,
+            (&old.points.turns, turns),
+            number,
+        );
+        self.note(
+            "retention.points_size",
+            ChangeClass::Restart,
+            (&old.points.bytes, bytes),
+            size,
         );
     }
 

@@ -21,10 +21,12 @@ use super::schema::{ConfigFile, DaemonKeys, LlmKeys, PluginKeys, StoreKeys};
 use super::secret::Secret;
 use super::units::{Size, Time};
 use super::value_checks::Notes;
-use crate::domain::{Capabilities, Digest, Limits, Patterns, Retention, ToolName};
+use crate::domain::{Capabilities, Digest, Limits, Patterns, PointRules, Retention, ToolName};
 
 /// The API promises that idempotency keys are remembered for at least a day.
 const KEYS_MIN: Duration = Duration::from_secs(24 * 3600);
+/// The most turns that a session can be rewound by: its points are read together.
+const POINTS_MAX: u32 = 1000;
 /// The least memory in which a guest starts.
 const MEMORY_MIN_BYTES: u64 = 1 << 20;
 /// The address space of a 32-bit guest.
@@ -96,6 +98,10 @@ pub(super) fn understand(
         events: retention.events,
         keys: notes.time("retention.keys", retention.keys, KEYS_MIN),
         dead_letters: retention.dead_letters,
+        points: PointRules {
+            turns: notes.count("retention.points", retention.points, 0, POINTS_MAX),
+            bytes: notes.size("retention.points_size", retention.points_size, 0, 1 << 30),
+        },
     };
     if retention.events == 0 {
         notes.add(

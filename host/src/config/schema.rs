@@ -11,7 +11,7 @@ use super::given::GivenKey;
 use super::limit_keys::LimitKeys;
 use super::listen::Listen;
 use super::units::{Size, Time};
-use crate::domain::Retention;
+use crate::domain::{PointRules, Retention};
 
 /// The configuration of Abide.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -185,6 +185,12 @@ pub(super) struct RetentionKeys {
     pub(super) keys: Time,
     /// Dead letters kept per session; the oldest go first.
     pub(super) dead_letters: u64,
+    /// How many of its last turns each session can be rewound by. The states before the last changes of
+    /// its component, and before the last acts of operators on it, are kept besides.
+    pub(super) points: u32,
+    /// The size of the states that are kept for this, per session; the last two are kept whatever they
+    /// weigh.
+    pub(super) points_size: Size,
 }
 
 impl Default for RetentionKeys {
@@ -193,11 +199,14 @@ impl Default for RetentionKeys {
             events,
             keys,
             dead_letters,
+            points: PointRules { turns, bytes },
         } = Retention::default();
         Self {
             events,
             keys: Time(keys),
             dead_letters,
+            points: turns,
+            points_size: Size(bytes),
         }
     }
 }

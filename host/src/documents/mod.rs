@@ -11,6 +11,7 @@
 //! | `message` | the answer to a message |
 //! | `object` | values that are read from objects alone |
 //! | `page` | one page of a list |
+//! | `point` | restore points, and copies of sessions |
 //! | `problem` | problem documents |
 //! | `token` | access tokens |
 
@@ -21,6 +22,7 @@ mod events;
 mod message;
 mod object;
 mod page;
+mod point;
 mod problem;
 mod token;
 
@@ -34,6 +36,7 @@ pub use events::EventsPage;
 pub use message::AcceptedMessage;
 pub use object::{FromObject, from_object};
 pub use page::Page;
+pub use point::{CopiedSession, PointBody, RewoundSession};
 pub use problem::ProblemDocument;
 pub use token::{TokenCreated, TokenLimitsRequest, TokenRequest};
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub(super) const CALLS_MAX: usize = 12;
 
 /// A call that took effect, or may have.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MadeCall {
     /// The tool and its arguments, or the HTTP request; on one line and shortened.
     pub call: String,

@@ -13,8 +13,8 @@ const OLD_AFTER: Duration = Duration::from_secs(30 * 24 * 3600);
 pub struct Census {
     /// By plugin, then by the component that sessions last ran on.
     pub plugins: BTreeMap<String, BTreeMap<Digest, ComponentCensus>>,
-    /// The components that any session may have to run on: its last ones, that of its open turn, and the
-    /// one that it is pinned to.
+    /// The components that any session may have to run on: its last ones, that of its open turn, the one
+    /// that it is pinned to, and those of its restore points.
     pub components: BTreeSet<Digest>,
     /// The dead letters of all sessions.
     pub dead_letters: u64,

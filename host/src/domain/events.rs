@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ApprovalId, ApprovalStatus, CutCause, EventId, Generation, MessageId, ModelUsage, NoticeCause,
-    Role, TimelineName, UnixMillis,
+    Replacement, Role, SessionId, TimelineName, UnixMillis,
 };
 
 /// One durable event. In JSON it is a flat object `{cursor, timeline?, turn, at, kind, ...}`.
@@ -31,7 +31,9 @@ impl Event {
         match &self.body {
             EventBody::Message { text, .. }
             | EventBody::Notice { text, .. }
-            | EventBody::Timeline { text, .. } => text.len(),
+            | EventBody::Timeline { text, .. }
+            | EventBody::Rewound { text, .. }
+            | EventBody::Origin { text, .. } => text.len(),
             EventBody::Approval { arguments, .. } => arguments.as_ref().map_or(0, String::len),
             EventBody::Custom { data, .. } => data.to_string().len(),
             EventBody::Tool { .. } | EventBody::Turn { .. } => 0,
@@ -87,12 +89,13 @@ pub enum EventBody {
         #[serde(default, skip_serializing_if = "ModelUsage::is_none")]
         usage: ModelUsage,
     },
-    /// The recovery message that this turn received, or a notice about stopped turns or a cut of
-    /// the session's history.
+    /// The recovery message that this turn received, or a notice about stopped turns, a cut of the
+    /// session's history or a state that was replaced.
     Notice {
         /// Why the daemon restarted; `stopped` if it did not restart, but turns were stopped after
         /// effects outside of the session; `history_cut` if the session's history was cut. If
-        /// several of these happened, the text reports them all.
+        /// several of these happened, the text reports them all. `rewound`, `forked` and `imported` if
+        /// the session's state was replaced so.
         cause: NoticeCause,
         /// The generation in which the session continues; for `stopped`, the current one.
         generation: Generation,
@@ -141,6 +144,39 @@ pub enum EventBody {
         /// What happened and what is missing, for humans.
         text: String,
     },
+    /// The session's state was replaced by that of an earlier point. Its events stay as they are.
+    Rewound {
+        /// The cursor of the point.
+        to_cursor: u64,
+        /// The turn after which the session was so; 0 before its first one.
+        to_turn: u64,
+        /// The names of timers that were set since, and are not any more.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        dropped_timers: Vec<String>,
+        /// The names of timers of that time that have fired since, and do not again.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        fired_timers: Vec<String>,
+        /// What happened, for humans.
+        text: String,
+        /// Who asked for it: an access token's name, `config` or `@local`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+    },
+    /// The session is a copy: all events before are those of the session that was copied.
+    Origin {
+        /// A fork, or an import.
+        how: Replacement,
+        /// The session that was copied.
+        session: SessionId,
+        /// The timeline before, where a new one begins with this event: for an import.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        previous: Option<PreviousTimeline>,
+        /// What happened, for humans.
+        text: String,
+        /// Who asked for it: an access token's name, `config` or `@local`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+    },
     /// An event that the guest emitted for programs.
     Custom {
         /// The guest's name for it.
@@ -165,8 +201,8 @@ pub const TRUNCATED: &str = "truncated";
 
 impl EventBody {
     /// The names of all kinds.
-    pub const KINDS: [&str; 7] = [
-        "message", "turn", "notice", "tool", "approval", "timeline", "custom",
+    pub const KINDS: [&str; 9] = [
+        "message", "turn", "notice", "tool", "approval", "timeline", "rewound", "origin", "custom",
     ];
 
     /// Returns the name of its kind, as in the JSON and in a stream's `event:` line.
@@ -178,6 +214,8 @@ impl EventBody {
             Self::Tool { .. } => "tool",
             Self::Approval { .. } => "approval",
             Self::Timeline { .. } => "timeline",
+            Self::Rewound { .. } => "rewound",
+            Self::Origin { .. } => "origin",
             Self::Custom { .. } => "custom",
         }
     }

@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 
 use super::{
-    Approval, Begun, Cut, FaultCode, HistoryCut, Identity, LastTurn, LogPos, MadeCalls, MessageId,
-    ModelUsage, OpenTurn, Progressed, Queued, Record, Role, Session, SessionProgress,
-    SessionTimeline, SnapshotRef, StoppedTurn, StoppedTurns, TimerOp, TurnEnd, TurnEnded,
+    Approval, Begun, Cut, Digest, FaultCode, Generation, HistoryCut, Identity, LastTurn, LogPos,
+    MadeCalls, MessageId, ModelUsage, OpenTurn, Origin, Progressed, Queued, Record, Rewound, Role,
+    Session, SessionProgress, SessionTimeline, SnapshotRef, StoppedTurn, StoppedTurns, Timer,
+    TimerOp, TurnEnd, TurnEnded,
 };
 
 impl Session {
@@ -28,35 +29,38 @@ impl Session {
                     cursor: record.event_count(),
                     seq: 1,
                 },
-                turns: 0,
-                last_turn: 0,
-                seen: created.generation,
-                last_commit: None,
-                open: None,
-                timers: Vec::new(),
-                fault: None,
-                closed: None,
-                dead_letters: 0,
-                snapshot: SnapshotRef {
-                    at,
-                    component: created.component,
-                    schema: created.schema,
-                },
-                previous: None,
-                last: None,
-                untold: None,
-                owed: false,
-                stopped: StoppedTurns::default(),
-                answered: Vec::new(),
-                usage: ModelUsage::default(),
-                timeline: SessionTimeline::default(),
-                cut: None,
-                pin: None,
+                ..SessionProgress::new(
+                    created.generation,
+                    SnapshotRef {
+                        at,
+                        component: created.component,
+                        schema: created.schema,
+                    },
+                )
             },
             queue: VecDeque::new(),
         };
         session.progress.apply_timers(&created.timers);
         Some(session)
+    }
+
+    /// Returns a session of which nothing is known but the history that a copy has: an `Origin` follows.
+    pub(super) fn before_copy(identity: Identity, next: LogPos, timeline: SessionTimeline) -> Self {
+        // The `Origin` says which it is.
+        let snapshot = SnapshotRef {
+            at: next,
+            component: Digest::from_bytes([0; 32]),
+            schema: 0,
+        };
+        Self {
+            identity,
+            progress: SessionProgress {
+                next,
+                timeline,
+                ..SessionProgress::new(Generation::default(), snapshot)
+            },
+            queue: VecDeque::new(),
+        }
     }
 
     /// Applies the next record, and returns its position. Records come from the decisions of
@@ -158,6 +162,8 @@ impl Session {
             }
             Record::Cut(cut) => progress.cut(at, cut),
             Record::Moved(moved) => progress.move_to(moved),
+            Record::Rewound(rewound) => progress.rewind(at, rewound),
+            Record::Origin(origin) => self.begin_as_copy(at, origin),
         }
         at
     }
@@ -224,7 +230,7 @@ impl Session {
             } => {
                 progress.turns += 1;
                 progress.last_commit = Some(ended.at);
-                let notices = notice.iter().chain(further_notices);
+                let notices = notice.as_deref().into_iter().chain(further_notices);
                 let notified = notices.map(|notice| notice.generation).max();
                 progress.seen = progress
                     .seen
@@ -237,6 +243,9 @@ impl Session {
                 }
                 if notice.iter().any(|notice| notice.cut.is_some()) {
                     progress.cut = None;
+                }
+                if notice.iter().any(|notice| notice.replaced.is_some()) {
+                    progress.replaced.clear();
                 }
                 progress.previous = Some(progress.snapshot);
                 progress.snapshot = SnapshotRef {
@@ -274,6 +283,40 @@ impl Session {
         }
     }
 
+    /// The copied history ends: nothing that was open in it goes on.
+    fn begin_as_copy(&mut self, at: LogPos, origin: &Origin) {
+        self.identity = Identity {
+            plugin: origin.plugin.clone(),
+            args: origin.args.clone(),
+            labels: origin.labels.clone(),
+            created_at: origin.at,
+            created_in: origin.generation,
+        };
+        self.queue.clear();
+        let mut timeline = std::mem::take(&mut self.progress.timeline);
+        if let Some(name) = &origin.timeline {
+            timeline.begin(name.clone(), at.cursor);
+        }
+        let snapshot = SnapshotRef {
+            at,
+            component: origin.component,
+            schema: origin.schema,
+        };
+        let mut replaced = origin.owed.replaced.clone();
+        origin.replacement().add_to(&mut replaced);
+        self.progress = SessionProgress {
+            next: self.progress.next,
+            turns: origin.turns,
+            last_turn: origin.last_turn,
+            last_commit: (origin.turns > 0).then_some(origin.at),
+            stopped: origin.owed.effects.clone(),
+            timeline,
+            cut: origin.owed.cut.clone(),
+            replaced,
+            ..SessionProgress::new(origin.generation, snapshot)
+        };
+    }
+
     fn take_queued(&mut self, id: &MessageId) -> Option<Queued> {
         let at = self.queue.iter().position(|queued| queued.id == *id)?;
         self.queue.remove(at)
@@ -287,6 +330,34 @@ impl OpenTurn {
 }
 
 impl SessionProgress {
+    /// Returns the progress of a session in which nothing has happened yet.
+    fn new(seen: Generation, snapshot: SnapshotRef) -> Self {
+        Self {
+            next: LogPos::default(),
+            turns: 0,
+            last_turn: 0,
+            seen,
+            last_commit: None,
+            open: None,
+            timers: Vec::new(),
+            fault: None,
+            closed: None,
+            dead_letters: 0,
+            snapshot,
+            previous: None,
+            last: None,
+            untold: None,
+            owed: false,
+            stopped: StoppedTurns::default(),
+            answered: Vec::new(),
+            usage: ModelUsage::default(),
+            timeline: SessionTimeline::default(),
+            cut: None,
+            replaced: Vec::new(),
+            pin: None,
+        }
+    }
+
     fn cut(&mut self, at: LogPos, cut: &Cut) {
         self.timeline.begin(cut.timeline.clone(), at.cursor);
         let before = self.cut.take();
@@ -300,6 +371,25 @@ impl SessionProgress {
             cuts: cuts.saturating_add(1),
             held: true,
         });
+    }
+
+    fn rewind(&mut self, at: LogPos, rewound: &Rewound) {
+        self.previous = Some(self.snapshot);
+        // No turn leads from one to the other.
+        self.last = None;
+        self.snapshot = SnapshotRef {
+            at,
+            component: rewound.component,
+            schema: rewound.schema,
+        };
+        let gone = |timer: &Timer| rewound.dropped.contains(timer);
+        self.timers.retain(|timer| !gone(timer));
+        self.timers.extend(rewound.returned.iter().cloned());
+        let owed = rewound.owed.clone();
+        self.stopped = owed.effects;
+        self.replaced = owed.replaced;
+        rewound.replacement().add_to(&mut self.replaced);
+        self.cut = self.cut.take().or(owed.cut);
     }
 
     fn apply_timers(&mut self, ops: &[TimerOp]) {

@@ -248,7 +248,7 @@ impl Digest {
 
     /// Parses 64 hexadecimal digits; none if `text` is anything else.
     pub fn from_hex(text: &str) -> Option<Self> {
-        if text.len() != 64 || !text.is_ascii() {
+        if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return None;
         }
         let mut bytes = [0; 32];

@@ -120,6 +120,16 @@ impl Limits {
     }
 }
 
+/// How many of the states of a session are kept, for it to go back to; those before operators' acts and
+/// before changes of the component are kept besides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PointRules {
+    /// How many of the last turns can be undone.
+    pub turns: u32,
+    /// The size of these points' snapshots together, in bytes.
+    pub bytes: u64,
+}
+
 /// How long data is kept that is no longer needed to run sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
@@ -129,6 +139,8 @@ pub struct Retention {
     pub keys: Duration,
     /// Dead letters kept per session; the oldest are removed first.
     pub dead_letters: u64,
+    /// Which states each session can go back to.
+    pub points: PointRules,
 }
 
 impl Default for Retention {
@@ -137,6 +149,10 @@ impl Default for Retention {
             events: 10_000,
             keys: Duration::from_secs(24 * 3600),
             dead_letters: 1000,
+            points: PointRules {
+                turns: 16,
+                bytes: 1 << 20,
+            },
         }
     }
 }

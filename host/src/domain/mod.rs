@@ -21,22 +21,26 @@
 //! | file | content |
 //! |---|---|
 //! | `ids.rs`, `time.rs`, `shorten.rs` | identifiers, wall-clock times, shortened texts |
+//! | `log_pos.rs`, `timer.rs` | positions in a session's log, messages to oneself |
 //! | `timeline.rs` | the timelines of a session, and positions on them |
 //! | `clock.rs` | by how much the wall clock was set, and what is judged by it all the same |
 //! | `limits.rs` | the limits of a plugin's sessions |
 //! | `patterns.rs`, `tool_name.rs`, `egress.rs`, `capabilities.rs` | what an operator grants |
 //! | `message.rs`, `failure.rs`, `restart.rs` | messages, why turns fail, restarts |
-//! | `calls.rs`, `stopped.rs`, `history_cut.rs`, `notice.rs` | what a guest is notified of |
+//! | `calls.rs`, `stopped.rs`, `history_cut.rs`, `replaced.rs`, `notice.rs` | what a guest is notified of |
+//! | `owed.rs`, `point.rs` | what a guest has yet to be told, the states that a session can go back to |
 //! | `steps.rs`, `result_text.rs`, `usage.rs` | the calls by which a turn reaches outside |
 //! | `approval.rs`, `standing_approval.rs` | a tool call that waits for a human; one that never does again |
+//! | `rewound.rs`, `origin.rs` | the records of a state that was replaced |
 //! | `records.rs`, `events.rs`, `record_events.rs` | the log, and its events for clients |
 //! | `journal.rs`, `call_tracking.rs`, `report.rs` | the steps of one turn, from its records |
 //! | `session.rs`, `snapshot.rs` | the state of a session, and of its guest |
 //! | `refusal.rs` | why a request is refused |
 //! | `recovery.rs`, `approval_decisions.rs` | the notices that are owed, a human's decisions |
-//! | `lifecycle.rs`, `cancel.rs`, `cut.rs` | the records that a session writes next |
+//! | `lifecycle.rs`, `cancel.rs`, `cut.rs`, `rewind.rs`, `copy.rs` | the records that a session writes next |
 //! | `fold.rs` | how each record changes a session |
 //! | `view.rs` | a session, as the API returns it |
+//! | `export.rs` | the file that a session is exported to |
 //! | `tool_servers.rs`, `model_providers.rs` | the status of tool servers and model providers |
 //! | `guest_memory.rs` | the memory budget of all guests |
 //! | `plan_report.rs`, `watchdog.rs`, `finding.rs` | the plan for a configuration, what is wrong now |
@@ -54,10 +58,12 @@ mod cancel;
 mod capabilities;
 mod census;
 mod clock;
+mod copy;
 mod cut;
 mod dead_filter;
 mod egress;
 mod events;
+mod export;
 mod failure;
 mod finding;
 mod fold;
@@ -67,20 +73,27 @@ mod ids;
 mod journal;
 pub mod lifecycle;
 mod limits;
+mod log_pos;
 mod message;
 mod model_providers;
 mod notice;
+mod origin;
+mod owed;
 mod patterns;
 mod pin;
 mod plan_report;
+mod point;
 mod principal;
 mod record_events;
 mod records;
 mod recovery;
 mod refusal;
+mod replaced;
 mod report;
 mod restart;
 mod result_text;
+mod rewind;
+mod rewound;
 mod salvage_report;
 mod session;
 mod shorten;
@@ -90,6 +103,7 @@ mod steps;
 mod stopped;
 mod time;
 mod timeline;
+mod timer;
 mod token_name;
 mod tool_name;
 mod tool_servers;
@@ -112,9 +126,11 @@ pub use cancel::{CancelScope, Cancelled};
 pub use capabilities::Capabilities;
 pub use census::{Census, ComponentCensus};
 pub use clock::{ClockHistory, ClockReading, ClockStep, MachineClock};
+pub use copy::{LeftBehind, NewCopy, SessionCopy};
 pub use dead_filter::{DeadFilter, DeadPage, DeadPlace};
 pub use egress::{BadHttpRule, EgressTarget, HttpGrants, HttpRule, Reach};
 pub use events::{Delta, Event, EventBody, PreviousTimeline, TRUNCATED, ToolStatus, TurnStatus};
+pub use export::{BadExport, EXPORT_MAX_BYTES, HISTORY_MAX_BYTES, SessionExport, history_weight};
 pub use failure::{FailureCode, TurnFailure};
 pub use finding::{Finding, FindingKind};
 pub use guest_memory::GuestMemoryStatus;
@@ -127,28 +143,34 @@ pub use journal::{
     Divergence, Journal, Pending, Progressed, Recorded, Replay, Step, StepPath, unknown_outcome,
 };
 pub use lifecycle::{BeginWith, DEATHS_MAX, NewMessage, SessionState, WorkerDeath};
-pub use limits::{GuestLimits, Limits, Retention};
+pub use limits::{GuestLimits, Limits, PointRules, Retention};
+pub use log_pos::LogPos;
 pub use message::{Message, Role};
 pub use model_providers::{ModelDialect, ModelProviderFailing, ModelProviderStatus};
-pub use notice::{CutNotice, Interruption, Notice, NoticeCause, StoppedNotice};
+pub use notice::{CutNotice, Interruption, Notice, NoticeCause, ReplacedNotice, StoppedNotice};
+pub use origin::Origin;
+pub use owed::Owed;
 pub use patterns::Patterns;
 pub use plan_report::{PlanProblem, PlanReport, PlanRequest, PlanVerdict, PlannedChange};
+pub use point::{Point, PointAct, keep_points, retain_points};
 pub use principal::{AccessRole, Act, Denial, DenialReason, Principal, PrincipalName, Rights};
 pub use records::{
     Asked, Begun, Closed, Created, Cut, DeadLetter, Decided, Discarded, Fault, FaultCode, Faulted,
     IdempotencyKey, Moved, Output, Planned, Received, Record, Relabelled, Requeued, Resumed,
-    StepDone, Timer, TimerOp, TurnEnd, TurnEnded,
+    StepDone, TurnEnd, TurnEnded,
 };
 pub use refusal::Refusal;
+pub use replaced::{Replacement, StateReplaced, state_after};
 pub use report::{PartReport, PartStatus, ReplayReport, ReplayVerdict, StepReport, TurnReport};
 pub use restart::{
     ActiveSession, Cause, DrainReport, Extent, PastRestart, Phases, Regression, RelaunchReport,
     RestartRecord, RestartStatus, SHORTFALLS_TOLD,
 };
+pub use rewind::{Rewinding, RewoundTo};
+pub use rewound::Rewound;
 pub use salvage_report::{DamagedFile, SalvageReport, TouchedFate, TouchedSession};
 pub use session::{
-    Identity, LastTurn, LogPos, OpenTurn, Pin, Queued, Session, SessionProgress, SnapshotRef,
-    Untold,
+    Identity, LastTurn, OpenTurn, Pin, Queued, Session, SessionProgress, SnapshotRef, Untold,
 };
 pub use snapshot::{BadSnapshot, Snapshot};
 pub use standing_approval::{STANDING_MAX, StandingApproval};
@@ -160,6 +182,7 @@ pub use steps::{
 pub use stopped::{StoppedTurn, StoppedTurns};
 pub use time::UnixMillis;
 pub use timeline::{CursorAhead, EventId, SessionTimeline};
+pub use timer::{Timer, TimerOp};
 pub use token_name::{BadTokenName, TokenName};
 pub use tool_name::ToolName;
 pub use tool_servers::{

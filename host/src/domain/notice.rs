@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cause, Generation, HistoryCut, StoppedTurns, TimelineName};
+use super::{
+    Cause, Generation, HistoryCut, Replacement, StateReplaced, StoppedTurns, TimelineName,
+};
 
 /// Why a notice was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -20,6 +22,12 @@ pub enum NoticeCause {
     Stopped,
     /// The session's history was cut: the end of it was lost.
     HistoryCut,
+    /// The session was rewound to an earlier state.
+    Rewound,
+    /// The session was made as a copy of another one.
+    Forked,
+    /// The session was made from an export of another one.
+    Imported,
 }
 
 impl From<Cause> for NoticeCause {
@@ -29,6 +37,16 @@ impl From<Cause> for NoticeCause {
             Cause::Upgrade => Self::Upgrade,
             Cause::Crash => Self::Crash,
             Cause::Operator => Self::Operator,
+        }
+    }
+}
+
+impl From<Replacement> for NoticeCause {
+    fn from(how: Replacement) -> Self {
+        match how {
+            Replacement::Rewound => Self::Rewound,
+            Replacement::Forked => Self::Forked,
+            Replacement::Imported => Self::Imported,
         }
     }
 }
@@ -68,6 +86,9 @@ pub struct Notice {
     /// The cut of the session's history, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut: Option<Box<CutNotice>>,
+    /// That the session's state was replaced, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaced: Option<Box<ReplacedNotice>>,
     /// The session's timeline; none if it is the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeline: Option<TimelineName>,
@@ -77,6 +98,15 @@ pub struct Notice {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CutNotice {
     pub cut: HistoryCut,
+    /// Whether the notice is about a restart as well, as in [`StoppedNotice::restarted`].
+    pub restarted: bool,
+}
+
+/// The part of a notice that is about a state that was replaced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplacedNotice {
+    /// Oldest first, at least one.
+    pub replaced: Vec<StateReplaced>,
     /// Whether the notice is about a restart as well, as in [`StoppedNotice::restarted`].
     pub restarted: bool,
 }
@@ -102,6 +132,7 @@ impl Notice {
             unknown_steps: Vec::new(),
             stopped: None,
             cut: None,
+            replaced: None,
             timeline: None,
         }
     }
@@ -109,32 +140,42 @@ impl Notice {
     /// Whether the notice is about a restart.
     pub fn is_of_restart(&self) -> bool {
         let stopped = self.stopped.as_ref().is_none_or(|part| part.restarted);
-        stopped && self.cut.as_ref().is_none_or(|part| part.restarted)
+        let cut = self.cut.as_ref().is_none_or(|part| part.restarted);
+        let replaced = self.replaced.as_ref().is_none_or(|part| part.restarted);
+        stopped && cut && replaced
     }
 
     /// Returns the cause of a recovery message for guests, which know only restarts: a cut of the
-    /// history is an operator's doing. None if the notice is about stopped turns alone.
+    /// history and a state that was replaced are an operator's doing. None if the notice is about
+    /// stopped turns alone.
     pub fn recovery_cause(&self) -> Option<Cause> {
-        match &self.cut {
-            Some(_) => Some(Cause::Operator),
-            None => self.is_of_restart().then_some(self.cause),
+        match (&self.cut, &self.replaced) {
+            (None, None) => self.is_of_restart().then_some(self.cause),
+            _ => Some(Cause::Operator),
         }
     }
 
     pub fn notice_cause(&self) -> NoticeCause {
-        match (&self.cut, self.is_of_restart()) {
+        match (&self.cut, self.replacement()) {
             (Some(_), _) => NoticeCause::HistoryCut,
-            (None, true) => self.cause.into(),
-            (None, false) => NoticeCause::Stopped,
+            (None, Some(replaced)) => replaced.how.into(),
+            (None, None) if self.is_of_restart() => self.cause.into(),
+            (None, None) => NoticeCause::Stopped,
         }
+    }
+
+    /// Returns the last replacement of the session's state that it is about.
+    fn replacement(&self) -> Option<&StateReplaced> {
+        self.replaced.as_ref()?.replaced.last()
     }
 
     /// Returns the notice's id among the session's messages: equal notices have equal ids.
     pub fn id(&self) -> String {
         let last = self.stopped.iter().flat_map(|s| &s.turns.turns).next_back();
-        let id = match last {
-            Some(last) if self.recovery_cause().is_none() => format!("s{}", last.turn),
-            _ => format!("n{}", self.generation),
+        let id = match (self.replacement(), last) {
+            (Some(replaced), _) => format!("w{}", replaced.at.0),
+            (None, Some(last)) if self.recovery_cause().is_none() => format!("s{}", last.turn),
+            (None, _) => format!("n{}", self.generation),
         };
         match &self.timeline {
             None => id,
@@ -146,8 +187,16 @@ impl Notice {
     pub fn text(&self) -> String {
         let cut = self.cut.as_ref().map(|part| part.cut.text());
         let restart = self.is_of_restart().then(|| self.restart_text());
-        let stopped = self.stopped.as_ref().map(|stopped| stopped.turns.text());
-        let parts: Vec<String> = cut.into_iter().chain(restart).chain(stopped).collect();
+        let replaced = self.replaced.iter().flat_map(|part| &part.replaced);
+        let replaced = replaced.map(StateReplaced::text);
+        let undone = self.replaced.is_some();
+        let stopped = self.stopped.as_ref().map(|part| part.turns.text(undone));
+        let parts = cut
+            .into_iter()
+            .chain(restart)
+            .chain(replaced)
+            .chain(stopped);
+        let parts: Vec<String> = parts.collect();
         format!("[system] {}", parts.join("\n"))
     }
 

@@ -2,7 +2,7 @@
 
 use super::{
     ApprovalStatus, Effect, Event, EventBody, MessageId, ModelUsage, Output, Planned,
-    PreviousTimeline, Received, Record, Role, StepDone, StepError, StepResult, TimelineName,
+    PreviousTimeline, Received, Record, Role, StepDone, StepError, StepResult, TimelineName, Timer,
     ToolStatus, TurnEnd, TurnEnded, TurnStatus,
 };
 
@@ -11,7 +11,12 @@ impl Record {
     pub fn event_count(&self) -> u64 {
         match self {
             Self::Created(created) => created.outputs.len() as u64,
-            Self::Received(_) | Self::Asked(_) | Self::Decided(_) | Self::Cut(_) => 1,
+            Self::Received(_)
+            | Self::Asked(_)
+            | Self::Decided(_)
+            | Self::Cut(_)
+            | Self::Rewound(_)
+            | Self::Origin(_) => 1,
             Self::Begun(begun) => u64::from(begun.attempt == 1),
             Self::Planned(planned) => planned.tools().count() as u64,
             Self::Done(done) => u64::from(done.tool.is_some()),
@@ -25,7 +30,7 @@ impl Record {
                     },
                 ..
             }) => {
-                let notices = notice.iter().chain(further_notices).count();
+                let notices = notice.as_deref().into_iter().chain(further_notices).count();
                 notices as u64 + outputs.len() as u64 + 1
             }
             Self::Ended(TurnEnded {
@@ -127,6 +132,31 @@ impl Record {
                 };
                 (None, cut.at, vec![body])
             }
+            Self::Rewound(rewound) => {
+                let body = EventBody::Rewound {
+                    to_cursor: rewound.cursor,
+                    to_turn: rewound.turn,
+                    dropped_timers: names(&rewound.dropped),
+                    fired_timers: names(&rewound.fired),
+                    text: rewound.replacement().text(),
+                    by: rewound.by.clone(),
+                };
+                (None, rewound.at, vec![body])
+            }
+            Self::Origin(origin) => {
+                let previous = origin.timeline.is_some().then(|| PreviousTimeline {
+                    timeline: origin.previous.clone(),
+                    last: before,
+                });
+                let body = EventBody::Origin {
+                    how: origin.how,
+                    session: origin.session.clone(),
+                    previous,
+                    text: origin.replacement().text(),
+                    by: origin.by.clone(),
+                };
+                (None, origin.at, vec![body])
+            }
             Self::Begun(_)
             | Self::Relabelled(_)
             | Self::Faulted(_)
@@ -147,6 +177,10 @@ impl Record {
             })
             .collect()
     }
+}
+
+fn names(timers: &[Timer]) -> Vec<String> {
+    timers.iter().map(|timer| timer.name.clone()).collect()
 }
 
 impl Planned {
@@ -170,7 +204,7 @@ impl TurnEnded {
                 received,
                 ..
             } => {
-                let notices = notice.iter().chain(further_notices);
+                let notices = notice.as_deref().into_iter().chain(further_notices);
                 bodies.extend(notices.map(|notice| EventBody::Notice {
                     cause: notice.notice_cause(),
                     generation: notice.generation,

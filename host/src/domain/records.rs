@@ -18,6 +18,8 @@
 //! | 13 | `Asked` | 1 |
 //! | 14 | `Decided` | 1 |
 //! | 15 | `Cut` | raised by whoever writes one |
+//! | 17 | `Rewound` | the part `points` |
+//! | 18 | `Origin` | the part `points` |
 //! | 19 | `Moved` | the part `components` |
 
 use std::collections::BTreeMap;
@@ -27,8 +29,8 @@ use serde::{Deserialize, Serialize};
 use super::shorten::one_line;
 use super::{
     ApprovalId, ApprovalStatus, CutCause, Digest, Effect, Generation, GuestLimits, Message,
-    MessageId, ModelUsage, Notice, StepCallName, StepError, StepResult, TimelineName, TurnFailure,
-    UnixMillis,
+    MessageId, ModelUsage, Notice, Origin, Rewound, StepCallName, StepError, StepResult,
+    TimelineName, TimerOp, TurnFailure, UnixMillis,
 };
 
 /// The longest text of a turn's message that a step records, in bytes.
@@ -72,6 +74,10 @@ pub enum Record {
     Cut(Cut),
     /// From here on the session runs on another component.
     Moved(Moved),
+    /// The session's state is that of an earlier point.
+    Rewound(Rewound),
+    /// All records before are those of the session that this one is a copy of; here it begins itself.
+    Origin(Origin),
 }
 
 /// See [`Record::Created`].
@@ -249,7 +255,7 @@ pub enum TurnEnd {
     Completed {
         /// The notice in front of its input, if any.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        notice: Option<Notice>,
+        notice: Option<Box<Notice>>,
         /// Recovery messages that it received from the inbox while it ran.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         further_notices: Vec<Notice>,
@@ -286,28 +292,6 @@ pub enum Output {
         /// The data, as one JSON value.
         data: String,
     },
-}
-
-/// A change to a session's timers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum TimerOp {
-    /// Sets a timer, and replaces one of the same name.
-    Set(Timer),
-    /// Removes a timer.
-    Cancel {
-        /// The timer's name.
-        name: String,
-    },
-}
-
-/// A message that a session sends to itself later.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Timer {
-    /// Unique within the session.
-    pub name: String,
-    /// When it is due.
-    pub due: UnixMillis,
-    pub text: String,
 }
 
 /// See [`Record::Relabelled`].

@@ -1,14 +1,15 @@
-//! The recovery message and the notices about stopped turns and a cut history: which session is owed
-//! one, and what it contains. Both are derived from the fold, never stored.
+//! The recovery message and the notices about stopped turns, a cut history and a replaced state: which
+//! session is owed one, and what it contains. Both are derived from the fold, never stored.
 
 use super::{
-    CutNotice, Generation, Interruption, Notice, OpenTurn, PastRestart, Session, StoppedNotice,
-    Untold,
+    CutNotice, Generation, Interruption, Notice, OpenTurn, PastRestart, ReplacedNotice, Session,
+    StoppedNotice, Untold,
 };
 
 impl Session {
     /// Returns the notice in front of the input of a turn that begins now, in this generation:
-    /// about a restart, about stopped turns, about a cut of its history, or about several of these.
+    /// about a restart, about stopped turns, about a cut of its history, about its state that was
+    /// replaced, or about several of these.
     pub fn owed_notice(
         &self,
         generation: Generation,
@@ -18,7 +19,8 @@ impl Session {
         let restart = self.owed_restart(restarts, window_ms);
         let restarted = restart.is_some();
         let (stopped, cut) = (&self.progress.stopped, &self.progress.cut);
-        if stopped.is_none() && cut.is_none() {
+        let replaced = &self.progress.replaced;
+        if stopped.is_none() && cut.is_none() && replaced.is_empty() {
             return restart;
         }
         let turns = (!stopped.is_none()).then(|| stopped.clone());
@@ -27,6 +29,13 @@ impl Session {
             cut: cut
                 .clone()
                 .map(|cut| Box::new(CutNotice { cut, restarted })),
+            replaced: (!replaced.is_empty()).then(|| {
+                let replaced = replaced.clone();
+                Box::new(ReplacedNotice {
+                    replaced,
+                    restarted,
+                })
+            }),
             timeline: self.progress.timeline.name().cloned(),
             ..restart.unwrap_or_else(|| Notice::without_restart(generation))
         })
@@ -73,6 +82,7 @@ impl Session {
             unknown_steps,
             stopped: None,
             cut: None,
+            replaced: None,
             timeline: progress.timeline.name().cloned(),
         })
     }
@@ -90,6 +100,7 @@ impl Session {
             unknown_steps: open.journal.unknown.clone(),
             stopped: None,
             cut: None,
+            replaced: None,
             timeline: self.progress.timeline.name().cloned(),
         })
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{ApprovalStatus, BadSessionId, EventId, TimelineName, TurnFailure, UnixMillis};
+use super::{ApprovalStatus, BadSessionId, Digest, EventId, TimelineName, TurnFailure, UnixMillis};
 
 /// The refusal of a request that was understood. Nothing has changed, or the variant says so.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -99,6 +99,39 @@ pub enum Refusal {
          with `force` it is moved all the same, and is faulted until its plugin has another one"
     )]
     CannotAdopt { reason: String },
+    /// The session is in the state that it was to be rewound to.
+    #[error("the session is in that state, and no turn is open; there is nothing to undo")]
+    NothingToUndo,
+    /// The session has no such point, or not any more.
+    #[error(
+        "the session has no restore point {point}; GET /v1/sessions/ID/points lists those that it \
+         has (`retention.points` says how many are kept)"
+    )]
+    UnknownPoint {
+        /// The point that was asked for.
+        point: EventId,
+    },
+    /// The state of a point cannot be brought back.
+    #[error("nothing was changed, for the state cannot be brought back: {reason}")]
+    CannotReturn { reason: String },
+    /// A copy was to get the id of a session that exists.
+    #[error("there is a session of this id already; choose another id for the copy")]
+    Taken,
+    /// Exports and imports take memory of their own.
+    #[error(
+        "other exports, imports and forks take all memory that is set aside for them; try again in a moment"
+    )]
+    CopiesBusy,
+    /// An export that is none, or is damaged, or does not fit.
+    #[error("nothing was imported: {reason}")]
+    BadExport { reason: String },
+    /// An export was made by another component than those of this daemon.
+    #[error(
+        "nothing was imported: the session's state is of the component {component}, which is neither \
+         its plugin's here nor kept; export it with its component (`--with-component`), or give the \
+         plugin that component"
+    )]
+    ComponentMissing { component: Digest },
     /// It would fault a session while a turn of it is open.
     #[error("a turn is open; cancel it, or wait for its end, then try again")]
     TurnOpen,

@@ -5,20 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Approval, Begun, Digest, Extent, Fault, Generation, HistoryCut, MadeCalls, MessageId,
-    ModelUsage, Progressed, Role, SessionTimeline, StoppedTurns, Timer, UnixMillis,
+    Approval, Begun, Digest, Extent, Fault, Generation, HistoryCut, LogPos, MadeCalls, MessageId,
+    ModelUsage, Progressed, Role, SessionTimeline, StateReplaced, StoppedTurns, Timer, UnixMillis,
 };
-
-/// The position of a record in its session's log: after `cursor` events, as record number `seq`.
-/// Both only grow, so positions order as records do, and the record that holds event `n` is the
-/// last one whose `cursor` is below `n`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct LogPos {
-    /// The number of events in the records before this one.
-    pub cursor: u64,
-    /// The number of records before this one.
-    pub seq: u64,
-}
 
 /// The state of a session.
 #[derive(Clone, Debug, PartialEq)]
@@ -97,6 +86,9 @@ pub struct SessionProgress {
     /// The cut of its history of which no committed turn was notified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut: Option<HistoryCut>,
+    /// That its state was replaced, of which no committed turn was notified; oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replaced: Vec<StateReplaced>,
     /// The component that it runs on instead of its plugin's, and why.
     #[serde(default, skip_serializing_if = "Pin::is_not_kept")]
     pub pin: Option<Pin>,

@@ -130,8 +130,10 @@ impl Snapshot {
             .first_chunk()
             .ok_or_else(|| truncated(HEADER_BYTES as u64))?;
         let format = u16::from_le_bytes([header[4], header[5]]);
-        if format > FORMAT {
-            return Err(BadSnapshot::NewerFormat { found: format });
+        match format {
+            0 => return Err(BadSnapshot::NotASnapshot),
+            1..=FORMAT => {}
+            found => return Err(BadSnapshot::NewerFormat { found }),
         }
         let name_len = usize::from(u16::from_le_bytes([header[6], header[7]]));
         let schema = le_u32(header, 8);

@@ -1,7 +1,7 @@
 //! Turns that were stopped after effects outside of the session: cancelled, over a limit, trapped
-//! or failed. Such a turn loses its state, but its effects remain. So a notice describes them to
-//! the following turns, until a turn that received it commits. The notice is derived from the log,
-//! like the recovery message, and stands in the same place.
+//! or failed, or undone by a rewind. Such a turn loses its state, but its effects remain. So a notice
+//! describes them to the following turns, until a turn that received it commits. The notice is derived
+//! from the log, like the recovery message, and stands in the same place.
 
 use std::fmt::Write as _;
 
@@ -20,6 +20,7 @@ const REASON_BYTES: usize = 240;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoppedTurn {
     pub turn: u64,
+    /// Why; empty for one that has committed, as long as it is not undone.
     pub reason: String,
     /// The text of the turn's message, shortened.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -57,6 +58,19 @@ impl StoppedTurn {
         (!calls.is_none()).then(|| Self {
             turn,
             reason: one_line(&failure.text, REASON_BYTES),
+            about: about.to_owned(),
+            calls,
+        })
+    }
+
+    /// Returns turn number `turn` as one that commits, in case it is undone; none if it made no call with
+    /// an effect.
+    pub(super) fn committed(turn: u64, about: &str, calls: &MadeCalls) -> Option<Self> {
+        let mut calls = calls.clone();
+        calls.give_up();
+        (!calls.is_none()).then(|| Self {
+            turn,
+            reason: String::new(),
             about: about.to_owned(),
             calls,
         })
@@ -136,11 +150,28 @@ impl StoppedTurns {
         }
     }
 
-    /// Returns the text that the guest, its model and the client read.
-    pub(super) fn text(&self) -> String {
-        let mut text = "Work of this session was stopped before it was done. Nothing of it stands \
-                        in this conversation, but what it did outside is done."
-            .to_owned();
+    /// Adds the turns of a later time.
+    pub(super) fn add_all(&mut self, later: Self) {
+        self.earlier_calls = self.earlier_calls.saturating_add(later.earlier_calls);
+        for stopped in later.turns {
+            self.add(stopped);
+        }
+    }
+
+    /// Returns the text that the guest, its model and the client read; `undone` if some of the turns may
+    /// have committed.
+    pub(super) fn text(&self, undone: bool) -> String {
+        let mut text = match undone {
+            false => {
+                "Work of this session was stopped before it was done. Nothing of it stands in this \
+                 conversation, but what it did outside is done."
+            }
+            true => {
+                "Turns were undone, stopped before they were done, or came later. Nothing of them stands \
+                 in this conversation, but what they did outside is done."
+            }
+        }
+        .to_owned();
         if self.earlier_calls > 0 {
             // Writing to a `String` cannot fail.
             let _ = write!(

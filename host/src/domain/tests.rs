@@ -3,8 +3,10 @@
 mod approvals;
 mod cancel;
 mod clock;
+mod export;
 mod journal;
 mod pins;
+mod rewind;
 mod rules;
 mod stopped;
 mod timelines;
@@ -109,7 +111,7 @@ impl Driven {
             turn: open.begun.turn,
             message: open.begun.message.clone(),
             end: TurnEnd::Completed {
-                notice: open.begun.notice.clone(),
+                notice: open.begun.notice.clone().map(Box::new),
                 further_notices: self.further_notices.clone(),
                 component: open.begun.component,
                 schema: 1,

@@ -55,6 +55,10 @@ impl<'de> Deserialize<'de> for UnixMillis {
             return Ok(Self(u64::deserialize(deserializer)?));
         }
         let text = String::deserialize(deserializer)?;
+        // A time beyond what RFC 3339 has, as it is shown.
+        if let Some(Ok(ms)) = text.strip_suffix("ms").map(str::parse) {
+            return Ok(Self(ms));
+        }
         let moment: jiff::Timestamp = text.parse().map_err(serde::de::Error::custom)?;
         Ok(Self(moment.as_millisecond().try_into().unwrap_or(0)))
     }

@@ -98,6 +98,24 @@ impl SessionTimeline {
         self.name.is_none() && self.earlier.is_empty()
     }
 
+    /// Returns what they were when the session had `end` events.
+    pub fn before(&self, end: u64) -> Self {
+        let began = self.earlier.partition_point(|earlier| earlier.last < end);
+        match self.earlier.get(began) {
+            None => self.clone(),
+            Some(present) => Self {
+                name: present.name.clone(),
+                earlier: self.earlier[..began].to_vec(),
+            },
+        }
+    }
+
+    /// Whether it can be that of a history of `end` events.
+    pub(super) fn fits(&self, end: u64) -> bool {
+        let lasts = self.earlier.iter().map(|earlier| earlier.last);
+        self.earlier.len() <= EARLIER_MAX && lasts.chain([end]).is_sorted()
+    }
+
     /// The name of the present timeline; none on the first.
     pub fn name(&self) -> Option<&TimelineName> {
         self.name.as_ref()

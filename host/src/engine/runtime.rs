@@ -217,6 +217,15 @@ impl Engine {
         if let Some(component) = self.loaded(digest) {
             return Ok(Some(component));
         }
+        let Some(bytes) = self.kept_bytes(digest)? else {
+            return Ok(None);
+        };
+        check_kind(&bytes)?;
+        self.load_anew(digest, &bytes).map(Some)
+    }
+
+    /// Reads the component that [`Engine::keep`] stored under this digest, if there is one. Blocks.
+    pub fn kept_bytes(&self, digest: Digest) -> Result<Option<Vec<u8>>, LoadError> {
         let path = self.kept_path(digest);
         let read = atomic_file::read(&path).map_err(|error| LoadError::File {
             path: path.clone(),
@@ -225,12 +234,10 @@ impl Engine {
         let Some(bytes) = read else {
             return Ok(None);
         };
-        let found = Digest::of(&bytes);
-        if found != digest {
-            return Err(LoadError::Damaged { path, found });
+        match Digest::of(&bytes) {
+            found if found == digest => Ok(Some(bytes)),
+            found => Err(LoadError::Damaged { path, found }),
         }
-        check_kind(&bytes)?;
-        self.load_anew(digest, &bytes).map(Some)
     }
 
     fn kept_path(&self, digest: Digest) -> PathBuf {

@@ -6,8 +6,9 @@ use tokio::sync::oneshot;
 
 use crate::domain::{
     Answer, Approval, ApprovalId, CancelScope, Cancelled, DeadFilter, DeadLetter, DeadPage,
-    DeadPlace, EventId, MessageId, NewMessage, Patterns, Refusal, ReplayReport, SessionId,
-    SessionView, StandingApproval, TurnReport, UnixMillis,
+    DeadPlace, Digest, EventId, HISTORY_MAX_BYTES, MessageId, NewMessage, Patterns, Refusal,
+    Replacement, ReplayReport, RewoundTo, SessionCopy, SessionId, SessionView, Snapshot,
+    StandingApproval, TurnReport, UnixMillis,
 };
 
 use super::hub::Subscription;
@@ -16,9 +17,11 @@ use super::live_config::LiveConfig;
 use super::mailbox::{Accepted, DriverCommand, NewSession};
 use super::memory_budget::Share;
 use super::outcome::{self, TurnOutcome};
-use super::queries::{self, ListFilter, ListPage, SessionEvents};
+use super::queries::{self, ListFilter, ListPage, SessionEvents, SessionPoints};
 use super::registry::Registry;
 use super::shared::Shared;
+use crate::engine::LoadError;
+use crate::store::check_history;
 
 /// A handle to all sessions for the API. Cheap to clone.
 #[derive(Clone)]
@@ -152,6 +155,135 @@ impl Clients {
         self.0
             .ask(id, |reply| DriverCommand::Cancel(scope, reply))
             .await
+    }
+
+    /// Returns the restore points of a session, oldest first; the last one is its present state.
+    pub async fn points(&self, id: &SessionId) -> Result<SessionPoints, Refusal> {
+        queries::points(&self.shared().store, id)
+    }
+
+    /// Rewinds a session to one of its restore points, which is synced to disk when this returns.
+    pub async fn rewind(
+        &self,
+        id: &SessionId,
+        to: EventId,
+        by: Option<String>,
+    ) -> Result<(SessionView, RewoundTo), Refusal> {
+        self.0
+            .ask(id, |reply| DriverCommand::Rewind { to, by, reply })
+            .await
+    }
+
+    /// Reserves memory for a session that is copied, apart from that of all others, or refuses it.
+    pub fn copy_room(&self, bytes: u64) -> Result<Share, Refusal> {
+        let room = self.shared().copy_memory.room(bytes);
+        room.map_err(|_| Refusal::CopiesBusy)
+    }
+
+    /// Reads what a copy of a session takes along: as it is, or as it was at a restore point. The share is
+    /// to be held as long as the copy is.
+    pub async fn copy(
+        &self,
+        id: &SessionId,
+        at: Option<EventId>,
+    ) -> Result<(SessionCopy, Share), Refusal> {
+        // How much it is shows once it was read.
+        let mut room = self.copy_room(HISTORY_MAX_BYTES as u64)?;
+        let command = |reply| DriverCommand::Copy { at, reply };
+        let copy: SessionCopy = self.0.ask(id, command).await?;
+        room.set(copy.bytes());
+        Ok((copy, room))
+    }
+
+    /// Refuses a copy that comes from outside and that no session of this daemon can be: its plugin is not
+    /// configured, its state is too large, or its history is none.
+    pub fn check_copy(&self, copy: &SessionCopy) -> Result<(), Refusal> {
+        let name = &copy.identity.plugin;
+        let plugin = self.live_config().plugins.named(name)?;
+        plugin.check_args(&copy.identity.args)?;
+        let bad = |reason: String| Refusal::BadExport { reason };
+        let limit = plugin.limits.snapshot_bytes;
+        Snapshot::decode(&copy.snapshot, name, limit).map_err(|error| bad(error.to_string()))?;
+        let history = check_history(&copy.history, copy.point.cursor);
+        history.map_err(|error| bad(error.to_string()))
+    }
+
+    /// Creates a session as a copy of another one, which is synced to disk when this returns. Whoever has
+    /// read the copy holds its share.
+    pub async fn begin_copy(
+        &self,
+        id: &SessionId,
+        copy: SessionCopy,
+        how: Replacement,
+        by: Option<String>,
+    ) -> Result<SessionView, Refusal> {
+        let command = |reply| DriverCommand::BeginCopy {
+            copy: Box::new(copy),
+            how,
+            by,
+            reply,
+        };
+        self.0.ask(id, command).await
+    }
+
+    /// Reads the component that wrote a snapshot.
+    pub async fn component_bytes(&self, component: Digest) -> Result<Vec<u8>, Refusal> {
+        let engine = self.shared().engine.clone();
+        let read = move || engine.kept_bytes(component);
+        let cannot = |reason: String| Refusal::CannotReturn { reason };
+        match tokio::task::spawn_blocking(read).await {
+            Ok(Ok(Some(bytes))) => Ok(bytes),
+            Ok(Ok(None)) => Err(cannot(format!(
+                "its component {component} is no longer kept"
+            ))),
+            Ok(Err(error)) => Err(cannot(error.to_string())),
+            Err(error) => Err(cannot(error.to_string())),
+        }
+    }
+
+    /// Makes sure that the component of an imported session is here: its plugin's, one that this plugin had
+    /// before, or the one that comes with it, which is compiled and kept then. Waits for that. `trusted`
+    /// callers may have the plugin run any component that is kept or comes along: others could give one
+    /// plugin's grants to another's code.
+    pub async fn provide_component(
+        &self,
+        plugin: &str,
+        component: Digest,
+        bytes: Option<Vec<u8>>,
+        trusted: bool,
+    ) -> Result<(), Refusal> {
+        let present = self.live_config().plugins.named(plugin)?;
+        let (engine, name) = (self.shared().engine.clone(), plugin.to_owned());
+        let provide = move || {
+            let kept = engine.kept_bytes(component)?;
+            let was_its = present.component.digest() == component
+                || engine.kept_settings(component, &name).is_some();
+            let bytes = match (kept, bytes) {
+                (Some(kept), _) if was_its || trusted => kept,
+                (None, Some(bytes)) if trusted => {
+                    engine.load(&bytes)?;
+                    bytes
+                }
+                _ => return Ok(false),
+            };
+            // As good as new: it is not about to be removed.
+            engine.keep(&bytes)?;
+            let settings = present.settings();
+            if !was_its && let Err(error) = engine.keep_settings(component, &name, &settings) {
+                tracing::warn!(plugin = name, %error, "a plugin's settings are not kept with its component");
+            }
+            Ok(true)
+        };
+        let bad = |reason: String| Refusal::BadExport { reason };
+        match tokio::task::spawn_blocking(provide).await {
+            Ok(Ok(true)) => Ok(()),
+            Ok(Ok(false)) => Err(Refusal::ComponentMissing { component }),
+            Ok(Err(error)) => {
+                let error: LoadError = error;
+                Err(bad(format!("its component cannot be run: {error}")))
+            }
+            Err(error) => Err(bad(error.to_string())),
+        }
     }
 
     /// Records a human's answer to an approval, which is synced to disk when this returns.

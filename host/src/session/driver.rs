@@ -42,6 +42,7 @@ mod repair;
 mod restore;
 mod run;
 mod timers;
+mod way_back;
 
 use batch::{CommitBatch, CommitInFlight};
 use guest_task::GuestTask;

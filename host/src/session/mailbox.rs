@@ -7,8 +7,9 @@ use tokio::sync::oneshot;
 
 use super::outcome::TurnOutcome;
 use crate::domain::{
-    Answer, Approval, ApprovalId, CancelScope, Cancelled, Extent, FromInbox, MessageId, NewMessage,
-    Record, Refusal, SessionView, TimelineName, TurnFailure,
+    Answer, Approval, ApprovalId, CancelScope, Cancelled, EventId, Extent, FromInbox, MessageId,
+    NewMessage, Record, Refusal, Replacement, RewoundTo, SessionCopy, SessionView, TimelineName,
+    TurnFailure,
 };
 
 /// The channel for a command's reply.
@@ -72,6 +73,26 @@ pub(super) enum DriverCommand {
         id: ApprovalId,
         answer: Answer,
         reply: ReplyTo<Approval>,
+    },
+    /// Bring back an earlier state.
+    Rewind {
+        to: EventId,
+        /// Who asks for it.
+        by: Option<String>,
+        reply: ReplyTo<(SessionView, RewoundTo)>,
+    },
+    /// Read what a copy of the session takes along: as it is, or as it was at a point.
+    Copy {
+        at: Option<EventId>,
+        reply: ReplyTo<SessionCopy>,
+    },
+    /// Create the session as a copy of another one.
+    BeginCopy {
+        copy: Box<SessionCopy>,
+        how: Replacement,
+        /// Who asks for it.
+        by: Option<String>,
+        reply: ReplyTo<SessionView>,
     },
     /// Deliver the due timers and end the expired approvals.
     FireTimers(oneshot::Sender<()>),

@@ -72,7 +72,7 @@ pub use mailbox::{Accepted, NewSession};
 pub use memory_budget::Share;
 pub use outcome::{Follower, MessageProgress, TurnOutcome};
 pub use plugins::{Plugin, Plugins};
-pub use queries::{ListFilter, ListPage, SessionEvents};
+pub use queries::{ListFilter, ListPage, SessionEvents, SessionPoints};
 pub use registry::Registry;
 pub use relaunch::RestartManifest;
 pub use shared::Settings;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::domain::{Begun, Capabilities, Identity, Limits, SessionId, SessionView};
+use crate::domain::{Begun, Capabilities, Identity, Limits, Refusal, SessionId, SessionView};
 use crate::engine::{Component, ComponentSettings, Context, GuestJob};
 
 /// A configured plugin whose component is loaded.
@@ -22,6 +22,20 @@ impl Plugin {
         ComponentSettings {
             limits: self.limits.clone(),
             grants: self.grants.clone(),
+        }
+    }
+
+    /// Refuses arguments, as one JSON value, that are too long.
+    pub(super) fn check_args(&self, args: &str) -> Result<(), Refusal> {
+        let (bytes, limit) = (args.len() as u64, self.limits.args_bytes);
+        match bytes <= limit {
+            true => Ok(()),
+            false => Err(Refusal::TooLarge {
+                what: "`args`",
+                key: "args",
+                bytes,
+                limit,
+            }),
         }
     }
 
@@ -63,6 +77,15 @@ impl Plugins {
         view.pinned
             .take_if(|pinned| Some(pinned.refused) != configured);
         view
+    }
+
+    /// Returns a plugin that a request names.
+    pub(super) fn named(&self, name: &str) -> Result<Arc<Plugin>, Refusal> {
+        let plugin = self.get(name).cloned();
+        plugin.ok_or_else(|| Refusal::UnknownPlugin {
+            name: name.to_owned(),
+            known: self.names(),
+        })
     }
 
     pub fn get(&self, name: &str) -> Option<&Arc<Plugin>> {

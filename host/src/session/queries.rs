@@ -2,7 +2,7 @@
 
 use crate::domain::{
     Approval, ApprovalId, CursorAhead, DeadLetter, Event, EventBody, EventId, MessageId, Patterns,
-    Refusal, Session, SessionId, SessionState, SessionView, TimelineName,
+    Point, Refusal, Session, SessionId, SessionState, SessionTimeline, SessionView, TimelineName,
 };
 use crate::store::{Store, StoreError};
 
@@ -37,6 +37,15 @@ pub struct ListPage {
     pub items: Vec<SessionView>,
     /// The id to continue after, if there may be more. Even a short or empty page can have one.
     pub next: Option<SessionId>,
+}
+
+/// The restore points of a session.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SessionPoints {
+    /// Oldest first; the last one is the present state.
+    pub points: Vec<Point>,
+    /// The timelines that their cursors are of.
+    pub timeline: SessionTimeline,
 }
 
 /// A page of events.
@@ -88,6 +97,14 @@ pub(super) fn view(
     id: &SessionId,
 ) -> Result<SessionView, Refusal> {
     Ok(plugins.as_of_now(alive(store, id)?.view(id)))
+}
+
+pub(super) fn points(store: &Store, id: &SessionId) -> Result<SessionPoints, Refusal> {
+    let session = alive(store, id)?;
+    Ok(SessionPoints {
+        points: store.points(id).map_err(refusal)?,
+        timeline: session.progress.timeline,
+    })
 }
 
 pub(super) fn list(

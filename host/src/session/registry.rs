@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use crate::domain::{Census, GuestMemoryStatus, Refusal, SessionId, WRITER_STALLED_AFTER};
+use crate::domain::{
+    Census, EXPORT_MAX_BYTES, GuestMemoryStatus, Refusal, SessionId, WRITER_STALLED_AFTER,
+};
 use crate::engine::{CompileLimits, Engine};
 use crate::store::{Store, StoreError};
 
@@ -26,6 +28,10 @@ use super::queries;
 use super::shared::{Settings, Shared};
 use super::standing::StandingApprovals;
 use super::suspects::Suspects;
+
+/// What all copies that are being made may take at once, in bytes: the largest export, and what is read from
+/// it.
+const COPIES_MAX_BYTES: u64 = 2 * EXPORT_MAX_BYTES as u64;
 
 /// All sessions of the daemon. Cheap to clone.
 #[derive(Clone)]
@@ -53,6 +59,7 @@ impl Registry {
             turns: Arc::new(TurnGate::new()),
             suspects: Suspects::new(),
             memory,
+            copy_memory: Memory::new(COPIES_MAX_BYTES),
             memory_peaks: MemoryPeaks::default(),
             space: Space::default(),
             liveness: Arc::default(),

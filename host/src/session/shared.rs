@@ -53,6 +53,8 @@ pub(super) struct Shared {
     pub(super) standing: StandingApprovals,
     pub(super) suspects: Suspects,
     pub(super) memory: Memory,
+    /// What sessions take that are being copied.
+    pub(super) copy_memory: Memory,
     /// What turns reserve of the guests' memory.
     pub(super) memory_peaks: MemoryPeaks,
     pub(super) space: Space,

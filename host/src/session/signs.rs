@@ -98,9 +98,15 @@ impl Signs {
                 let plugin = parts.plugins.get(&listed.identity.plugin);
                 let configured = plugin.map(|plugin| plugin.component.digest());
                 let SessionSummary {
-                    identity, progress, ..
+                    identity,
+                    progress,
+                    components,
+                    ..
                 } = listed;
                 census.count(identity, progress, configured, dead_letters_kept);
+                if progress.closed.is_none() {
+                    census.components.extend(components);
+                }
             }
             match page.last() {
                 Some(last) if page.len() == CENSUS_PAGE => after = Some(last.id.clone()),

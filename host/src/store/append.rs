@@ -6,7 +6,8 @@ use std::{future::Future, time::Instant};
 use tokio::sync::oneshot;
 
 use crate::domain::{
-    DeadLetter, IdempotencyKey, LogPos, Message, MessageId, Record, Session, SessionId, TurnEnd,
+    DeadLetter, IdempotencyKey, LogPos, Message, MessageId, Point, PointAct, Record, Session,
+    SessionId, TurnEnd,
 };
 
 use super::{
@@ -15,6 +16,7 @@ use super::{
     handle::Core,
     kept::KeptRef,
     keys::{self, kind},
+    points::{self, StoredRecords},
     queue::{LAZY_DELAY, Write, WriteWaiter, WriterJob},
     read::{StoredKey, logged_message},
     tail::{Stands, Tail, moments, works},
@@ -26,13 +28,25 @@ use super::{
 #[derive(Debug)]
 pub struct Append<'a> {
     pub id: SessionId,
-    /// The records, each with its position. The first record of a session is a `Created`.
+    /// For a new session that is a copy: the records of its history, as they are stored.
+    pub history: StoredRecords,
+    /// The records, each with its position. The first record of a session is a `Created`, or an
+    /// `Origin` behind its history.
     pub records: Vec<(LogPos, Record)>,
     /// The session's state after all of these records.
     pub after: &'a Session,
-    /// The snapshot, with its header, and the position of the record that it belongs to.
-    pub snapshot: Option<(LogPos, Vec<u8>)>,
+    /// The snapshot that belongs to one of the records.
+    pub snapshot: Option<NewSnapshot>,
+    /// An act on the session, before which its state is to be kept.
+    pub act: Option<PointAct>,
     pub durability: Durability,
+}
+
+/// A snapshot, with its header, and what is kept of it as a restore point.
+#[derive(Debug)]
+pub struct NewSnapshot {
+    pub point: Point,
+    pub bytes: Vec<u8>,
 }
 
 /// How soon an append is synced.
@@ -108,16 +122,20 @@ impl Batch {
     fn of(core: &Core, tail: &mut Tail, append: Append<'_>) -> Result<Self, StoreError> {
         let Append {
             id,
+            history,
             records,
             after,
             snapshot,
+            act,
             ..
         } = append;
         let mut batch = Self {
             ops: Vec::with_capacity(records.len() + 6),
             ..Self::default()
         };
-        let mut oldest = tail.stands.as_ref().map_or(LogPos::default(), |s| s.oldest);
+        let before = tail.stands.as_ref();
+        let mut oldest = before.map_or(LogPos::default(), |before| before.oldest);
+        let mut components = before.map_or_else(Vec::new, |before| before.components.clone());
         batch.set_timers(&id, tail.stands.as_ref(), after)?;
         if after.progress.closed.is_some() {
             if tail.stands.is_none() {
@@ -126,17 +144,32 @@ impl Batch {
             }
             batch.closed += 1;
             batch.forget(&id);
+            components.clear();
         } else {
+            if let Some((at, Record::Origin(_))) = records.first() {
+                oldest = history.first().map_or(*at, |(first, _)| *first);
+            }
+            for (at, bytes) in history {
+                batch.put(Keyspace::Log, keys::position(&id, at), bytes);
+            }
             for (at, record) in records {
                 codec::allow(&core.format, &record)?;
                 let bytes = codec::encode_record(&record)?;
                 batch.put(Keyspace::Log, keys::position(&id, at), bytes);
                 batch.project(core, &id, tail, after, at, record)?;
             }
-            if let Some((at, bytes)) = snapshot {
-                batch.put(Keyspace::Snapshots, keys::position(&id, at), bytes);
+            let point = snapshot.map(|NewSnapshot { point, bytes }| {
+                batch.put(Keyspace::Snapshots, keys::position(&id, point.at), bytes);
+                point
+            });
+            if point.is_some() || act.is_some() {
+                let kept = points::keep(core, &id, tail, after, point, act)?;
+                batch.ops.extend(kept);
+                if let Some(points) = &tail.points {
+                    components = points::components(points, after);
+                }
             }
-            batch.drop_snapshots(&id, tail.stands.as_ref(), after);
+            batch.ops.extend(points::superseded(&id, tail, after));
             batch.mark(&id, tail.stands.as_ref(), after);
             oldest = batch.trim(core, &id, oldest, after)?;
         }
@@ -144,10 +177,11 @@ impl Batch {
             progress: &after.progress,
             queued: after.queue.len() as u64,
             oldest,
+            components: &components,
         };
         let bytes = codec::encode("a session's progress", &kept)?;
         batch.put(Keyspace::Sessions, keys::kept(&id), bytes);
-        tail.moved(after, oldest);
+        tail.moved(after, oldest, components);
         Ok(batch)
     }
 
@@ -170,7 +204,7 @@ impl Batch {
         record: Record,
     ) -> Result<(), StoreError> {
         match record {
-            Record::Created(_) => {
+            Record::Created(_) | Record::Origin(_) => {
                 self.created += 1;
                 self.identify(id, after)?;
             }
@@ -194,6 +228,7 @@ impl Batch {
             Record::Begun(_)
             | Record::Cut(_)
             | Record::Moved(_)
+            | Record::Rewound(_)
             | Record::Planned(_)
             | Record::Done(_)
             | Record::Asked(_)
@@ -312,21 +347,6 @@ impl Batch {
         Ok(())
     }
 
-    /// Deletes all snapshots but the last two.
-    fn drop_snapshots(&mut self, id: &SessionId, before: Option<&Stands>, after: &Session) {
-        let progress = &after.progress;
-        let stay = [
-            Some(progress.snapshot.at),
-            progress.previous.map(|previous| previous.at),
-        ];
-        let before = before.map_or([None, None], |before| before.snapshots);
-        for at in before.into_iter().flatten() {
-            if !stay.contains(&Some(at)) {
-                self.delete(Keyspace::Snapshots, keys::position(id, at));
-            }
-        }
-    }
-
     /// Updates the markers of sessions that have work, that are parked, and that committed lately.
     fn mark(&mut self, id: &SessionId, before: Option<&Stands>, after: &Session) {
         let active = keys::marker(kind::ACTIVE, id);
@@ -378,7 +398,7 @@ impl Batch {
             let (first, bound) = keys::all_of(id);
             self.ops.push(Op::DeleteRange(family, first, bound));
         }
-        for kind in [kind::DEAD, kind::KEY, kind::QUEUED] {
+        for kind in [kind::DEAD, kind::KEY, kind::POINT, kind::QUEUED] {
             let (first, bound) = keys::all_of_in(kind, id);
             self.ops
                 .push(Op::DeleteRange(Keyspace::Index, first, bound));

@@ -4,7 +4,6 @@
 //! | kind | reserved, and not written yet |
 //! |---|---|
 //! | 16 | a gap in a session's events |
-//! | 17, 18 | rewound; forked or imported |
 //! | 20 | a session's settings |
 //! | 21, 22, 23 | messages to other sessions: sent, delivered, accepted |
 //!
@@ -61,6 +60,8 @@ pub(super) fn allow(format: &StoreFormat, record: &Record) -> Result<(), StoreEr
         | Record::Decided(_) => format.allow("a record", FIRST_FORMAT),
         Record::Cut(_) => format.allow("a cut of a session's history", CUT_FORMAT),
         Record::Moved(_) => format.allow_part(MOVE, Part::Components),
+        Record::Rewound(_) => format.allow_part("a rewound session", Part::Points),
+        Record::Origin(_) => format.allow_part("a copy of a session", Part::Points),
     }
 }
 
@@ -82,6 +83,8 @@ pub(super) fn encode_record(record: &Record) -> Result<Vec<u8>, StoreError> {
         Record::Asked(body) => (13, to_map(body)),
         Record::Decided(body) => (14, to_map(body)),
         Record::Cut(body) => (15, to_map(body)),
+        Record::Rewound(body) => (17, to_map(body)),
+        Record::Origin(body) => (18, to_map(body)),
         Record::Moved(body) => (19, to_map(body)),
     };
     let mut bytes = map?;
@@ -121,6 +124,8 @@ pub(super) fn decode_record(what: impl Fn() -> String, bytes: &[u8]) -> Result<R
         13 => rmp_serde::from_slice(map).map(Record::Asked),
         14 => rmp_serde::from_slice(map).map(Record::Decided),
         15 => rmp_serde::from_slice(map).map(Record::Cut),
+        17 => rmp_serde::from_slice(map).map(Record::Rewound),
+        18 => rmp_serde::from_slice(map).map(Record::Origin),
         19 => rmp_serde::from_slice(map).map(Record::Moved),
         kind => return Err(StoreError::NewerRecord { what: what(), kind }),
     };

@@ -243,9 +243,11 @@ impl Store {
         tail.give_up_before(hole);
         let append = Append {
             id: id.clone(),
+            history: Vec::new(),
             records,
             after: &after,
             snapshot: None,
+            act: None,
             durability: Durability::Lazy,
         };
         Ok(Some((Box::pin(self.append(&mut tail, append)), hole)))

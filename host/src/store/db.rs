@@ -206,6 +206,12 @@ impl Db {
             .map_err(|error| StoreError::read(&error))
     }
 
+    /// Returns whether a key has a value.
+    pub(super) fn has(&self, family: Keyspace, key: &[u8]) -> Result<bool, StoreError> {
+        let found = self.db.get_pinned_cf(self.family(family), key);
+        Ok(found.map_err(|error| StoreError::read(&error))?.is_some())
+    }
+
     /// Returns an iterator over the keys from `first` (inclusive) to `bound` (exclusive). It is not
     /// positioned yet: the caller seeks.
     pub(super) fn range(&self, family: Keyspace, first: &[u8], bound: &[u8]) -> DBRawIterator<'_> {

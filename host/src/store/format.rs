@@ -40,16 +40,19 @@ pub(super) enum Part {
     Control,
     /// Sessions that run on another component than their plugin's.
     Components,
+    /// Restore points, rewound sessions, and copies.
+    Points,
 }
 
 impl Part {
-    const ALL: [Self; 2] = [Self::Control, Self::Components];
+    const ALL: [Self; 3] = [Self::Control, Self::Components, Self::Points];
 
     /// Its name in the file, which is never used for anything else.
     fn name(self) -> &'static str {
         match self {
             Self::Control => "control",
             Self::Components => "components",
+            Self::Points => "points",
         }
     }
 }
@@ -233,9 +236,14 @@ impl StoreFormat {
         }
     }
 
+    /// Whether it has a part.
+    pub(super) fn has(&self, part: Part) -> bool {
+        self.parts[part as usize].load(Ordering::Acquire)
+    }
+
     /// Refuses to write `what`, which is of a part, into a store that lacks it.
     pub(super) fn allow_part(&self, what: &'static str, part: Part) -> Result<(), StoreError> {
-        match self.parts[part as usize].load(Ordering::Acquire) {
+        match self.has(part) {
             true => Ok(()),
             false => Err(StoreError::LacksPart {
                 what,

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{LogPos, SessionId, SessionProgress};
+use crate::domain::{Digest, LogPos, SessionId, SessionProgress};
 
 use super::{
     StoreError, codec,
@@ -20,6 +20,9 @@ pub(super) struct Kept {
     pub queued: u64,
     /// The first record that has not been trimmed.
     pub oldest: LogPos,
+    /// The components, beside that of the present snapshot, that its restore points need.
+    #[serde(default)]
+    pub components: Vec<Digest>,
 }
 
 /// [`Kept`] by reference, for writing.
@@ -28,6 +31,8 @@ pub(super) struct KeptRef<'a> {
     pub progress: &'a SessionProgress,
     pub queued: u64,
     pub oldest: LogPos,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub components: &'a [Digest],
 }
 
 /// Reads the stored state of a session, without its identity and its queue.

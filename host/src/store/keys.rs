@@ -12,6 +12,7 @@
 //!            'd' id 0 n                            dead letter of message m<n>
 //!            'f' id                                (empty) faulted
 //!            'k' id 0 idempotency key              time (u64 BE, ms), its message and body digest
+//!            'o' id 0 position                     restore point, of the snapshot at that position
 //!            'p' id                                (empty) it waits for a human: an approval or a resume
 //!            'q' id 0 n                            queued message m<n>, without its text
 //!            'r' span (u64 BE) id                  (empty) committed a turn in that span of time
@@ -28,8 +29,7 @@
 //! All other values are MessagePack maps by field name.
 //!
 //! Reserved in `host/docs/store-format-2.md`, and not written yet: the families `kv`, `outbox` and
-//! `summaries`; in `sessions` the last bytes `k` and `h` before a position; in `index` the
-//! first byte `m`.
+//! `summaries`; in `sessions` the byte `h` before a position; in `index` the first byte `m`.
 
 use crate::domain::{
     ApprovalId, AuditId, Digest, Generation, LogPos, MessageId, SessionId, UnixMillis,
@@ -49,13 +49,15 @@ pub(super) mod kind {
     pub(in crate::store) const DEAD: u8 = b'd';
     pub(in crate::store) const FAULTED: u8 = b'f';
     pub(in crate::store) const KEY: u8 = b'k';
+    pub(in crate::store) const POINT: u8 = b'o';
     pub(in crate::store) const PARKED: u8 = b'p';
     pub(in crate::store) const QUEUED: u8 = b'q';
     pub(in crate::store) const RECENT: u8 = b'r';
     pub(in crate::store) const TIMER: u8 = b't';
 
-    pub(in crate::store) const ALL: [u8; 8] =
-        [ACTIVE, DEAD, FAULTED, KEY, PARKED, QUEUED, RECENT, TIMER];
+    pub(in crate::store) const ALL: [u8; 9] = [
+        ACTIVE, DEAD, FAULTED, KEY, POINT, PARKED, QUEUED, RECENT, TIMER,
+    ];
 }
 
 pub(super) const COUNTS: &[u8] = b"counts";
@@ -197,6 +199,13 @@ pub(super) fn message(
     Ok(key)
 }
 
+/// The key of a restore point, in `index`.
+pub(super) fn point(id: &SessionId, at: LogPos) -> Vec<u8> {
+    let mut key = vec![kind::POINT];
+    key.extend(position(id, at));
+    key
+}
+
 /// The key of an idempotency key, in `index`.
 pub(super) fn idempotency(id: &SessionId, name: &str) -> Vec<u8> {
     let mut key = with_id(Some(kind::KEY), id, END, name.len());
@@ -284,6 +293,7 @@ mod tests {
         let log = b"a/b\0\0\0\0\0\0\0\x01\x02\0\0\0\0\0\0\0\x03";
         assert_eq!(position(&id, at), log);
         assert_eq!(position_of(log), Some(at));
+        assert_eq!(point(&id, at), [b"o", &log[..]].concat());
         assert_eq!(identity(&id), b"a/b\0i");
         assert_eq!(kept(&id), b"a/b\0p");
         assert_eq!(session_of(b"a/b\0p"), Some(id.clone()));

@@ -6,7 +6,8 @@ use std::{
 };
 
 use crate::domain::{
-    Approval, Identity, Patterns, SessionId, SessionProgress, SessionView, Timer, UnixMillis,
+    Approval, Digest, Identity, Patterns, SessionId, SessionProgress, SessionView, Timer,
+    UnixMillis,
 };
 
 use super::{
@@ -29,6 +30,8 @@ pub struct SessionSummary {
     pub progress: SessionProgress,
     /// The number of queued messages.
     pub queued: u64,
+    /// The components, beside that of the present snapshot, that its restore points need.
+    pub components: Vec<Digest>,
 }
 
 impl SessionSummary {
@@ -74,6 +77,7 @@ impl Store {
                         identity,
                         progress: kept.progress,
                         queued: kept.queued,
+                        components: kept.components,
                     }),
                     _ => return Err(codec::corrupt(what, format!("`{id}` has no identity"))),
                 }

@@ -28,6 +28,7 @@
 //! | `queue.rs`, `handle.rs` | the writer's jobs, and what all handles share with it |
 //! | `append.rs`, `tail.rs`, `trim.rs` | appending to a session, and trimming its log |
 //! | `read.rs`, `listing.rs`, `dead.rs` | reading one session, and many; dead letters |
+//! | `points.rs` | restore points, and the history of one |
 //! | `meta.rs` | reading and writing what belongs to no session |
 //! | `restarts.rs` | restart records |
 //! | `control.rs` | access tokens and the audit log |
@@ -72,6 +73,7 @@ mod meta;
 mod open;
 mod open_db;
 mod options;
+mod points;
 mod queue;
 mod read;
 mod recovery;
@@ -88,7 +90,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use append::{Append, Durability};
+pub use append::{Append, Durability, NewSnapshot};
 pub use backup::{
     BackupError, BackupFile, BackupJob, BackupManifest, RestoreError, Restored, restore,
 };
@@ -102,6 +104,7 @@ pub use kept_aside::KeptAside;
 pub use listing::SessionSummary;
 pub use open::find_store;
 pub use options::StoreOptions;
+pub use points::{StoredRecords, check_history};
 pub use read::{EVENT_PAGE_BYTES, EventPage, KnownKey};
 pub use recovery::{LostSessions, MissingWrites};
 pub use restarts::{ACTIVE_LISTS_KEPT, RESTARTS_KEPT};

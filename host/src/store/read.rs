@@ -93,7 +93,7 @@ impl Store {
     }
 
     /// Returns the snapshot, with its header, that belongs to the record at `at`. The last two
-    /// snapshots are kept.
+    /// snapshots are kept, and those of the restore points.
     pub fn snapshot(&self, id: &SessionId, at: LogPos) -> Result<Option<Vec<u8>>, StoreError> {
         let key = keys::position(id, at);
         self.core().read(|db| db.get(Keyspace::Snapshots, &key))
@@ -217,7 +217,7 @@ fn load(db: &Db, id: &SessionId) -> Result<Option<(Session, Tail)>, StoreError> 
             progress: kept.progress,
             queue,
         };
-        let tail = Tail::of(&session, oldest);
+        let tail = Tail::of(&session, oldest, kept.components);
         return Ok(Some((session, tail)));
     }
 }

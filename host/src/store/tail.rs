@@ -3,12 +3,15 @@
 
 use std::collections::VecDeque;
 
-use crate::domain::{LogPos, Message, MessageId, Session, Timer};
+use crate::domain::{Digest, LogPos, Message, MessageId, Point, Session, Timer};
 
 use super::keys;
 
 /// The maximum size, in bytes, of message texts that stay in memory once they are on disk.
 const MESSAGES_MAX_BYTES: usize = 64 << 10;
+
+/// The approximate memory of a restore point beside its timers, in bytes.
+const POINT_BYTES: u64 = 512;
 
 /// The state at the end of a session's log, as its owner keeps it. It is returned by
 /// [`super::Store::load_to_append`] and updated by every [`super::Store::append`].
@@ -20,6 +23,8 @@ pub struct Tail {
     /// first. Those that are not on disk yet can be read nowhere else.
     messages: VecDeque<(LogPos, Message)>,
     messages_bytes: usize,
+    /// The session's restore points, oldest first; none until they are needed.
+    pub(super) points: Option<Vec<Point>>,
 }
 
 /// The parts of a session's state, after its last append, that the next append compares with.
@@ -39,10 +44,12 @@ pub(super) struct Stands {
     pub parked: bool,
     /// The span of time of the last commit; see [`keys::span`].
     pub span: Option<u64>,
+    /// See [`Kept`](super::kept::Kept).
+    pub components: Vec<Digest>,
 }
 
 impl Stands {
-    pub(super) fn after(session: &Session, oldest: LogPos) -> Self {
+    pub(super) fn after(session: &Session, oldest: LogPos, components: Vec<Digest>) -> Self {
         let progress = &session.progress;
         Self {
             oldest,
@@ -58,6 +65,7 @@ impl Stands {
             works: works(session),
             parked: progress.is_parked(),
             span: progress.last_commit.map(keys::span),
+            components,
         }
     }
 }
@@ -77,6 +85,12 @@ pub(super) fn moments(session: &Session) -> Vec<Timer> {
     moments
 }
 
+/// Returns the timers that the guest has set, of those of [`moments`].
+pub(super) fn guests_timers(moments: &[Timer]) -> Vec<Timer> {
+    let set = moments.iter().filter(|timer| timer.name != EXPIRY_TIMER);
+    set.cloned().collect()
+}
+
 /// Returns whether a session has an open turn or queued messages.
 pub(super) fn works(session: &Session) -> bool {
     let progress = &session.progress;
@@ -84,9 +98,9 @@ pub(super) fn works(session: &Session) -> bool {
 }
 
 impl Tail {
-    pub(super) fn of(session: &Session, oldest: LogPos) -> Self {
+    pub(super) fn of(session: &Session, oldest: LogPos, components: Vec<Digest>) -> Self {
         Self {
-            stands: Some(Stands::after(session, oldest)),
+            stands: Some(Stands::after(session, oldest, components)),
             ..Self::default()
         }
     }
@@ -109,6 +123,13 @@ impl Tail {
         self.messages_bytes
     }
 
+    /// Returns the approximate size of the restore points in memory, in bytes.
+    pub fn points_bytes(&self) -> u64 {
+        let points = self.points.iter().flatten();
+        let beside = points.map(|point| POINT_BYTES + point.weight() - point.bytes);
+        beside.sum()
+    }
+
     /// Called when everything appended is on disk: drops the oldest messages over the memory limit,
     /// since they can be read from disk.
     pub fn settled(&mut self) {
@@ -126,8 +147,8 @@ impl Tail {
     }
 
     /// Updates the tail to the session's state after an append.
-    pub(super) fn moved(&mut self, session: &Session, oldest: LogPos) {
-        self.stands = Some(Stands::after(session, oldest));
+    pub(super) fn moved(&mut self, session: &Session, oldest: LogPos, components: Vec<Digest>) {
+        self.stands = Some(Stands::after(session, oldest, components));
         let open = session.progress.open.as_ref().map(|open| open.queued.pos);
         let waits = session.queue.front().map(|queued| queued.pos);
         // The queue is in order of arrival, so its front is the oldest message that is needed.

@@ -248,7 +248,7 @@ async fn the_stores_of_all_formats_are_opened_and_go_on() {
         let generation = stage.daemon.after_generation(old).await;
         let is_over = |record: &Value| record["status"] == "completed";
         stage.daemon.restart_record_when(generation, is_over).await;
-        assert_eq!(stage.format(), "abide-store 2 control components\n");
+        assert_eq!(stage.format(), "abide-store 2 control components points\n");
         stage.kill().await;
         stage.daemon.start_again().await;
         check(&stage, &facts).await;

@@ -136,6 +136,7 @@ async fn a_notice_stands_in_front() {
         unknown_steps: vec![],
         stopped: None,
         cut: None,
+        replaced: None,
         timeline: None,
     };
     let (steps, _calls) = mpsc::channel(1);

@@ -203,7 +203,7 @@ async fn the_format_of_the_data_folder_is_raised_after_a_probation_and_not_befor
     });
     let generation = daemon.after_generation(old).await;
     completed(&daemon, generation).await;
-    assert_eq!(format(&daemon), "abide-store 2 control components\n");
+    assert_eq!(format(&daemon), "abide-store 2 control components points\n");
     until("the status to say so", async || {
         (daemon.status().await["format"] == 2).then_some(())
     })
@@ -214,5 +214,5 @@ async fn the_format_of_the_data_folder_is_raised_after_a_probation_and_not_befor
         daemon.client().chat("s", "hi").await.said().last(),
         Some(&"#1 user: hi")
     );
-    assert_eq!(format(&daemon), "abide-store 2 control components\n");
+    assert_eq!(format(&daemon), "abide-store 2 control components points\n");
 }

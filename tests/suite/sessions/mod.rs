@@ -3,6 +3,7 @@
 mod approvals;
 mod bad_requests;
 mod cancel;
+mod exports;
 mod fall_back;
 mod hidden_text;
 mod hostile_guest;
@@ -17,3 +18,4 @@ mod steps;
 mod stopped;
 mod timelines;
 mod watchdog;
+mod way_back;

@@ -230,6 +230,16 @@ impl ChatView {
                 let text = format!("— {} —", brief(text, NOTICE_CHARS));
                 pieces.push(ShownPiece::Line(Tone::Bad, text));
             }
+            EventBody::Rewound { text, .. } => {
+                self.end(None, pieces);
+                let text = format!("— {} —", brief(text, NOTICE_CHARS));
+                pieces.push(ShownPiece::Line(Tone::Warn, text));
+            }
+            EventBody::Origin { text, .. } => {
+                self.begin_timeline(pieces);
+                let text = format!("— {} —", brief(text, NOTICE_CHARS));
+                pieces.push(ShownPiece::Line(Tone::Warn, text));
+            }
             EventBody::Approval {
                 approval,
                 name,

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::domain::{
-    Digest, Discarded, Event, LogPos, Message, MessageId, Received, Record, Refusal, TimelineName,
+    Digest, Discarded, Event, LogPos, Message, MessageId, Point, PointAct, Received, Record,
+    Refusal, TimelineName,
 };
 use crate::failpoint;
 use crate::session::mailbox::ReplyTo;
-use crate::store::StoreError;
+use crate::store::{NewSnapshot, StoreError, StoredRecords};
 
 /// A callback that sends a reply once it is known whether the batch was synced.
 pub(super) type OnSynced = Box<dyn FnOnce(Result<(), Refusal>) + Send + Sync>;
@@ -22,7 +23,11 @@ pub(super) type OnSynced = Box<dyn FnOnce(Result<(), Refusal>) + Send + Sync>;
 #[derive(Default)]
 pub(super) struct CommitBatch {
     pub(super) records: Vec<(LogPos, Record)>,
-    pub(super) snapshot: Option<(LogPos, Vec<u8>)>,
+    pub(super) snapshot: Option<NewSnapshot>,
+    /// An act on the session, before which its state is kept.
+    pub(super) act: Option<PointAct>,
+    /// For a session that is a copy: its history.
+    pub(super) history: StoredRecords,
     pub(super) answers: Vec<OnSynced>,
     /// Whether a reply waits for nothing but this batch's sync, so that the batch must not be held.
     pub(super) hurried: bool,
@@ -53,8 +58,13 @@ impl CommitBatch {
         }));
     }
 
-    pub(super) fn snapshot(&mut self, at: LogPos, bytes: Vec<u8>) {
-        self.snapshot = Some((at, bytes));
+    /// Notes an act on the session, before which its state is kept. Of several, the first one counts.
+    pub(super) fn acted(&mut self, act: PointAct) {
+        self.act.get_or_insert(act);
+    }
+
+    pub(super) fn snapshot(&mut self, point: Point, bytes: Vec<u8>) {
+        self.snapshot = Some(NewSnapshot { point, bytes });
     }
 
     /// Returns whether the batch may be synced a little later without delaying anybody.
@@ -75,6 +85,9 @@ impl CommitBatch {
         self.records.extend(later.records);
         self.answers.extend(later.answers);
         self.snapshot = later.snapshot.or(self.snapshot.take());
+        self.act = self.act.or(later.act);
+        // Only what creates a session has one.
+        self.history.extend(later.history);
         self.hurried |= later.hurried;
     }
 

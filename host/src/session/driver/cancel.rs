@@ -1,6 +1,6 @@
 //! Ending a running turn from outside: a client cancels it or closes its session.
 
-use crate::domain::{CancelScope, Cancelled, Record, Refusal, SessionView, TurnEnd};
+use crate::domain::{CancelScope, Cancelled, PointAct, Record, Refusal, SessionView, TurnEnd};
 
 use super::Driver;
 use super::batch::CommitBatch;
@@ -23,6 +23,9 @@ impl Driver {
         match self.carry_out(batch, decide).await {
             Ok(records) => {
                 let cancelled = Cancelled::by(&records);
+                if !records.is_empty() {
+                    batch.acted(PointAct::Cancel);
+                }
                 for record in records {
                     self.stage(batch, record);
                 }

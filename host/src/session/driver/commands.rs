@@ -1,8 +1,8 @@
 //! The commands that clients and operators send to a session.
 
 use crate::domain::{
-    ClockReading, Created, Limits, MessageId, NewMessage, Record, Refusal, Relabelled, Session,
-    SessionView, Snapshot, UnixMillis,
+    ClockReading, Created, Limits, MessageId, NewMessage, Owed, PointAct, Record, Refusal,
+    Relabelled, Session, SessionView, Snapshot, UnixMillis,
 };
 use crate::engine::{Context, GuestFailure, GuestJob};
 
@@ -27,6 +27,9 @@ pub(super) fn refuse_all(commands: impl Iterator<Item = DriverCommand>, refusal:
             | DriverCommand::Adopt { reply, .. } => drop(reply.send(Err(no))),
             DriverCommand::Cancel(_, reply) => drop(reply.send(Err(no))),
             DriverCommand::Decide { reply, .. } => drop(reply.send(Err(no))),
+            DriverCommand::Rewind { reply, .. } => drop(reply.send(Err(no))),
+            DriverCommand::Copy { reply, .. } => drop(reply.send(Err(no))),
+            DriverCommand::BeginCopy { reply, .. } => drop(reply.send(Err(no))),
             DriverCommand::FireTimers(done) => drop(done.send(())),
             // Dropped: without a reply, the relaunch compares the session with the store.
             DriverCommand::Relaunch(_) => {}
@@ -83,6 +86,25 @@ impl Driver {
             DriverCommand::Decide { id, answer, reply } => {
                 self.take_answer(&id, &answer, batch, reply)
             }
+            DriverCommand::Rewind { to, by, reply } => {
+                match Box::pin(self.rewind(&to, by, batch)).await {
+                    Ok(rewound) => batch.answer(reply, rewound),
+                    Err(no) => drop(reply.send(Err(no))),
+                }
+            }
+            // Reads only.
+            DriverCommand::Copy { at, reply } => {
+                drop(reply.send(Box::pin(self.copy(at.as_ref(), batch)).await));
+            }
+            DriverCommand::BeginCopy {
+                copy,
+                how,
+                by,
+                reply,
+            } => match Box::pin(self.begin_copy(*copy, how, by, batch)).await {
+                Ok(view) => batch.answer(reply, view),
+                Err(no) => drop(reply.send(Err(no))),
+            },
             DriverCommand::FireTimers(done) => {
                 self.expire(batch);
                 self.fire_timers(batch);
@@ -142,24 +164,9 @@ impl Driver {
             return Ok((self.existing()?.view(&self.id), false));
         }
         self.shared.space.check()?;
-        let parts = self.shared.live_config();
-        let plugin = parts
-            .plugins
-            .get(&new.plugin)
-            .ok_or_else(|| Refusal::UnknownPlugin {
-                name: new.plugin.clone(),
-                known: parts.plugins.names(),
-            })?;
+        let plugin = self.plugin(&new.plugin)?;
         let args = new.args.to_string();
-        if args.len() as u64 > plugin.limits.args_bytes {
-            let (bytes, limit) = (args.len() as u64, plugin.limits.args_bytes);
-            return Err(Refusal::TooLarge {
-                what: "`args`",
-                key: "args",
-                bytes,
-                limit,
-            });
-        }
+        plugin.check_args(&args)?;
         let read = ClockReading::now();
         let now = read.wall;
         let job = GuestJob {
@@ -194,14 +201,16 @@ impl Driver {
             timers: opened.timers,
             at: now,
         });
-        let at = self.stage_timers(batch, record, read);
+        self.stage_timers(batch, record, read);
         let snapshot = Snapshot {
             plugin: new.plugin,
             component,
             schema: opened.schema,
             data: opened.data,
         };
-        batch.snapshot(at, snapshot.encode());
+        let bytes = snapshot.encode();
+        let session = self.existing()?;
+        batch.snapshot(session.point(0, bytes.len(), Owed::default(), now), bytes);
         self.proven = true;
         Ok((self.existing()?.view(&self.id), true))
     }
@@ -297,6 +306,7 @@ impl Driver {
         let cursor = session.cursor();
         let record = session.retry(letter, force, &self.limits(), Self::now())?;
         self.shared.space.check()?;
+        batch.acted(PointAct::Retry);
         self.stage(batch, record);
         Ok(Accepted {
             message,

@@ -157,9 +157,11 @@ impl Driver {
         let after = self.session.as_ref()?;
         let append = Append {
             id: self.id.clone(),
+            history: std::mem::take(&mut batch.history),
             records: std::mem::take(&mut batch.records),
             after,
             snapshot: batch.snapshot.take(),
+            act: batch.act.take(),
             durability,
         };
         let store = &self.shared.store;

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use crate::deliberate_bugs;
 use crate::domain::{
-    FailureCode, Record, Snapshot, TimerOp, TurnEnd, TurnEnded as EndedRecord, TurnFailure,
+    FailureCode, Record, Session, Snapshot, TimerOp, TurnEnd, TurnEnded as EndedRecord, TurnFailure,
 };
 use crate::engine::{GuestFailure, LogLine, Product};
 
@@ -77,7 +77,7 @@ impl Driver {
             turn: begun.turn,
             message: begun.message.clone(),
             end: TurnEnd::Completed {
-                notice: begun.notice.clone(),
+                notice: begun.notice.clone().map(Box::new),
                 further_notices: running.taken.notices.clone(),
                 component: begun.component,
                 schema: product.schema,
@@ -99,9 +99,15 @@ impl Driver {
         };
         let mut batch = CommitBatch::default();
         self.end_pin(&mut batch, begun.component);
+        let since = self.session.as_ref().map(Session::told_by_commit);
         let at = self.stage_timers(&mut batch, record, running.read);
+        let bytes = snapshot.encode();
+        if let Some(session) = &self.session {
+            let since = since.unwrap_or_default();
+            let point = session.point(begun.turn, bytes.len(), since, Self::now());
+            batch.snapshot(point, bytes);
+        }
         deliberate_bugs::ended(&mut self.session, again);
-        batch.snapshot(at, snapshot.encode());
         if self.commit(batch).await {
             self.proven = true;
             let small = snapshot.data.len() <= SNAPSHOT_IN_MEMORY_BYTES;

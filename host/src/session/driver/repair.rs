@@ -3,13 +3,46 @@
 
 use std::sync::Arc;
 
-use crate::domain::{Record, Session, Snapshot, TurnEnd};
+use crate::domain::{LogPos, Record, Session, Snapshot, TurnEnd};
 
 use super::Driver;
 use crate::session::plugins::Plugin;
 use crate::session::replay::{Offline, Replayed, Subject};
 
 impl Driver {
+    /// Returns the state that the session was last rewound to, from its point: none if a turn has
+    /// committed since, or it was not rewound.
+    fn of_rewind(&self, session: &Session) -> Result<Option<Snapshot>, String> {
+        let (store, at) = (&self.shared.store, session.progress.snapshot.at);
+        let records = store.records(
+            &self.id,
+            at,
+            Some(LogPos {
+                seq: at.seq + 1,
+                ..at
+            }),
+        );
+        let record = records
+            .map_err(|error| error.to_string())?
+            .into_iter()
+            .next();
+        let Some(Record::Rewound(rewound)) = record else {
+            return Ok(None);
+        };
+        let stored = store.snapshot(&self.id, rewound.to);
+        let stored = stored.map_err(|error| error.to_string())?;
+        let read = |bytes: Vec<u8>| Snapshot::decode_any(&bytes).ok();
+        let snapshot = stored.and_then(read);
+        let why = "the point that the session was rewound to cannot be read either";
+        let snapshot = snapshot.ok_or_else(|| why.to_owned())?;
+        tracing::warn!(
+            session = %self.id,
+            "the snapshot was damaged; it was read from the point that the session was rewound to"
+        );
+        metrics::counter!("abide_snapshots_mended_total").increment(1);
+        Ok(Some(snapshot))
+    }
+
     /// Rebuilds the current snapshot, or returns why that is impossible. The result is not written
     /// back: the session's next commit replaces it, and until then it can be rebuilt again.
     pub(super) async fn mend(
@@ -18,6 +51,9 @@ impl Driver {
         plugin: &Arc<Plugin>,
     ) -> Result<Snapshot, String> {
         let unmended = |why: &dyn std::fmt::Display| format!("it cannot be made again: {why}");
+        if let Some(snapshot) = self.of_rewind(session)? {
+            return Ok(snapshot);
+        }
         let Some(subject) = Subject::last(&session.progress) else {
             return Err(unmended(&"no turn has made it"));
         };

@@ -8,22 +8,32 @@
 //!                                                                     cannot either: faulted <-+
 //! ```
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::{
-    Begun, Digest, Fault, FaultCode, Faulted, MessageId, Moved, Record, Refusal, Session,
-    SessionView,
+    Begun, Digest, Fault, FaultCode, Faulted, Identity, MessageId, Moved, PointAct, Record,
+    Refusal, Session, SessionView, Snapshot,
 };
 
 use super::Driver;
 use super::batch::CommitBatch;
-use super::begin::Obstacle;
+use super::begin::{Obstacle, TurnInputs};
 use crate::engine::GuestFailure;
 use crate::session::drain::Gate;
+use crate::session::plugins::Plugin;
 use crate::session::queries::refusal;
 
 /// How long a request waits for the trial of a component: longer than the default of `limits.compute`.
 const TRIAL_MAX: Duration = Duration::from_secs(45);
+/// The same, while a turn of the session runs.
+const TRIAL_BESIDE_TURN: Duration = Duration::from_secs(5);
+
+fn no_room() -> Refusal {
+    Refusal::NothingFound {
+        reason: "other guests leave no room for a trial".to_owned(),
+    }
+}
 
 impl Driver {
     /// Handles a guest that could not be instantiated, or not be restored, on this component: the session
@@ -147,6 +157,7 @@ impl Driver {
             Some(fault) if force => Some(fault),
             Some(Fault { text: reason, .. }) => return Err(Refusal::CannotAdopt { reason }),
         };
+        batch.acted(PointAct::Adopt);
         if let Some(moved) = moved {
             self.stage(batch, Record::Moved(moved));
         }
@@ -172,6 +183,7 @@ impl Driver {
             true => self.try_to_resume(&resumed).await?,
             false => None,
         };
+        batch.acted(PointAct::Resume);
         self.stage(batch, resumed);
         if let Some(moved) = moved {
             self.stage(batch, Record::Moved(moved));
@@ -218,8 +230,7 @@ impl Driver {
     /// would have; none if it can run.
     async fn try_soon(&self, component: Digest) -> Result<Option<Fault>, Refusal> {
         let Ok(tried) = tokio::time::timeout(TRIAL_MAX, self.try_on(component)).await else {
-            let reason = "other guests leave no room for a trial".to_owned();
-            return Err(Refusal::NothingFound { reason });
+            return Err(no_room());
         };
         match tried {
             Ok(true) => Ok(None),
@@ -231,9 +242,57 @@ impl Driver {
     /// Finds out whether the session's guest can be instantiated and restored on this component. Returns
     /// false if the worker leaves before that is known.
     async fn try_on(&self, component: Digest) -> Result<bool, Obstacle> {
+        let ground = self.turn_inputs(&self.trial(component)).await?;
+        self.try_restore(&ground).await
+    }
+
+    /// Refuses a state, as it is stored, that the guest of a session cannot be restored from on its
+    /// component. For a request that does not wait for long.
+    pub(super) async fn try_state(
+        &self,
+        identity: &Identity,
+        component: Digest,
+        stored: &[u8],
+    ) -> Result<(), Refusal> {
+        let patience = match self.running {
+            None => TRIAL_MAX,
+            // The turn waits meanwhile, and may hold what the trial waits for.
+            Some(_) => TRIAL_BESIDE_TURN,
+        };
+        let tried = tokio::time::timeout(patience, self.try_any(identity, component, stored));
+        tried.await.unwrap_or_else(|_| Err(no_room()))
+    }
+
+    async fn try_any(
+        &self,
+        identity: &Identity,
+        component: Digest,
+        stored: &[u8],
+    ) -> Result<(), Refusal> {
+        let cannot = |reason: &dyn std::fmt::Display| Refusal::CannotReturn {
+            reason: reason.to_string(),
+        };
+        let name = &identity.plugin;
+        let present = self.plugin(name)?;
+        let plugin = self.shared.plugin_on(name, &present, component).await;
+        let plugin = plugin.map_err(|error| cannot(&error))?;
+        let limit = plugin.limits.snapshot_bytes;
+        let snapshot = Snapshot::decode(stored, name, limit).map_err(|error| cannot(&error))?;
+        let ground = TurnInputs {
+            job: plugin.job(&self.id, identity, &self.trial(component), Vec::new()),
+            snapshot: Arc::new(snapshot),
+        };
+        match self.try_restore(&ground).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Refusal::Restarting),
+            Err(obstacle) => Err(cannot(&obstacle.into_fault()?.text)),
+        }
+    }
+
+    /// Returns what a turn on this component would begin with.
+    fn trial(&self, component: Digest) -> Begun {
         let last_turn = self.session.as_ref().map(|s| s.progress.last_turn);
-        // What a turn would begin with.
-        let begun = Begun {
+        Begun {
             turn: last_turn.unwrap_or_default(),
             message: MessageId::on(None, 0),
             attempt: 0,
@@ -245,13 +304,18 @@ impl Driver {
             limits: None,
             generation: self.shared.settings.generation,
             resumed_in: None,
-        };
-        let ground = self.turn_inputs(&begun).await?;
+        }
+    }
+
+    /// Restores a guest, and drops it. Returns false if the worker leaves before it is known whether that is
+    /// possible.
+    async fn try_restore(&self, ground: &TurnInputs) -> Result<bool, Obstacle> {
         let mut gate = self.gate.clone();
         let restored = tokio::select! {
             restored = self.shared.engine.restore(&ground.job, &ground.snapshot) => restored,
             _ = gate.wait_for(|gate| *gate >= Gate::Aborting) => return Ok(false),
         };
+        let component = ground.job.component.digest();
         match restored {
             Ok(()) => Ok(true),
             Err(GuestFailure::Restore { text, .. }) => Err(Obstacle::Guest { component, text }),
@@ -269,14 +333,12 @@ impl Driver {
     }
 
     /// Returns the component that the session's plugin has.
-    fn configured(&self, session: &Session) -> Result<Digest, Refusal> {
-        let parts = self.shared.live_config();
-        let name = &session.identity.plugin;
-        let plugin = parts.plugins.get(name);
-        let plugin = plugin.ok_or_else(|| Refusal::UnknownPlugin {
-            name: name.clone(),
-            known: parts.plugins.names(),
-        })?;
-        Ok(plugin.component.digest())
+    pub(super) fn configured(&self, session: &Session) -> Result<Digest, Refusal> {
+        Ok(self.plugin(&session.identity.plugin)?.component.digest())
+    }
+
+    /// Returns a plugin as it is configured.
+    pub(super) fn plugin(&self, name: &str) -> Result<Arc<Plugin>, Refusal> {
+        self.shared.live_config().plugins.named(name)
     }
 }

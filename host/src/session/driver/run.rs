@@ -170,7 +170,11 @@ impl Driver {
         let mut batch = CommitBatch::default();
         let created = self.session.is_none();
         for command in waiting.drain(..) {
-            self.decide(command, &mut batch).await;
+            match &self.unread {
+                None => self.decide(command, &mut batch).await,
+                // A command before it has met the failure.
+                Some(refusal) => commands::refuse_all(std::iter::once(command), refusal),
+            }
         }
         if batch.can_be_held() && *self.gate.borrow() == Gate::Open {
             return self.hold(batch);
@@ -224,7 +228,7 @@ impl Driver {
         let snapshot = self.snapshot.as_ref();
         let snapshot = snapshot.map_or(0, |(_, snapshot)| snapshot.data.len());
         let texts = self.tail.messages_bytes() + self.held.messages_bytes();
-        let bytes = (snapshot + texts) as u64;
+        let bytes = (snapshot + texts) as u64 + self.tail.points_bytes();
         self.share.set(DRIVER_BYTES + QUEUED_BYTES * queued + bytes);
     }
 

@@ -43,10 +43,18 @@ impl Driver {
         self.stage(batch, record)
     }
 
-    /// Forgets the deadlines that a record makes useless.
+    /// Forgets the deadlines that a record makes useless, and keeps those of timers that return.
     pub(super) fn forget_ended(&self, record: &Record) {
         match record {
             Record::Closed(_) => self.forget_deadlines(|_| true),
+            Record::Rewound(rewound) => {
+                let dropped = |name: &str| rewound.dropped.iter().any(|timer| timer.name == name);
+                self.forget_deadlines(dropped);
+                let (deadlines, read) = (&self.shared.deadlines, ClockReading::now());
+                for timer in &rewound.returned {
+                    deadlines.set(&self.id, &timer.name, timer.due, read);
+                }
+            }
             Record::Decided(decided) => {
                 let waiting = || {
                     let session = self.session.as_ref().into_iter();

@@ -1,6 +1,8 @@
 //! What can be read of one session.
 
-use crate::domain::{Identity, LogPos, Queued, Record, SessionId, Snapshot, SnapshotRef};
+use crate::domain::{
+    Identity, LogPos, Point, Queued, Record, SessionId, Snapshot, SnapshotRef, retain_points,
+};
 use crate::store::{
     StoreError, codec,
     db::{Db, Keyspace},
@@ -22,6 +24,10 @@ pub(super) struct SessionFacts {
     pub(super) snapshots: Vec<(SnapshotRef, String)>,
     /// The number of its dead letters.
     pub(super) dead_letters: u64,
+    /// Its restore points, whether their snapshots are there or not.
+    pub(super) points: Vec<Point>,
+    /// How many entries of restore points it has, those that cannot be decoded included.
+    pub(super) point_entries: usize,
 }
 
 impl SessionFacts {
@@ -36,6 +42,8 @@ impl SessionFacts {
             log: Vec::new(),
             snapshots: Vec::new(),
             dead_letters: 0,
+            points: Vec::new(),
+            point_entries: 0,
         };
         let (first, bound) = keys::all_of(id);
         db.scan(Keyspace::Log, &first, &bound, |key, value| {
@@ -56,12 +64,29 @@ impl SessionFacts {
             Ok(true)
         })?;
         facts.queue.sort_by_key(|queued| queued.pos);
+        let (first, bound) = keys::all_of_in(kind::POINT, id);
+        db.scan(Keyspace::Index, &first, &bound, |_, value| {
+            facts.point_entries += 1;
+            facts
+                .points
+                .extend(codec::decode::<Point>("a restore point", value).ok());
+            Ok(true)
+        })?;
         let (first, bound) = keys::all_of_in(kind::DEAD, id);
         db.scan(Keyspace::Index, &first, &bound, |_, _| {
             facts.dead_letters += 1;
             Ok(true)
         })?;
         Ok(facts)
+    }
+
+    /// Returns the records that are the session's own: behind those of the one that it is a copy of.
+    pub(super) fn own_log(&self) -> &[(LogPos, Record)] {
+        let origin = self
+            .log
+            .iter()
+            .rposition(|(_, record)| matches!(record, Record::Origin(_)));
+        &self.log[origin.unwrap_or_default()..]
     }
 
     /// Whether the message of the record at `at` is there.
@@ -72,10 +97,17 @@ impl SessionFacts {
         })
     }
 
-    pub(super) fn has_snapshot(&self, wanted: &SnapshotRef) -> bool {
-        self.snapshots
-            .iter()
-            .any(|(found, _)| found.at == wanted.at)
+    pub(super) fn has_snapshot(&self, at: LogPos) -> bool {
+        self.snapshots.iter().any(|(found, _)| found.at == at)
+    }
+
+    /// Returns the restore points that its history reaches up to `present` and whose snapshots are there.
+    pub(super) fn readable_points(&self, present: LogPos) -> Vec<Point> {
+        let mut points = self.points.clone();
+        retain_points(&mut points, &mut Vec::new(), |point| {
+            point.at <= present && self.has_snapshot(point.at)
+        });
+        points
     }
 }
 

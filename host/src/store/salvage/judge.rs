@@ -9,6 +9,7 @@
 //! |---|---|
 //! | old events, which no turn needs | it goes on; those events are gone, as if they had been trimmed |
 //! | its state, if the log yields it | it goes on |
+//! | its snapshot, if it was rewound and that of the point is there | it goes on |
 //! | its snapshot, if the one before it and its turn's journal are there | it goes on: the snapshot is made again |
 //! | its snapshot, otherwise | its history is cut, and it goes on from the snapshot before |
 //! | its newest records, its open turn's journal, a queued message | its history is cut |
@@ -17,7 +18,7 @@
 
 use std::collections::VecDeque;
 
-use crate::domain::{LogPos, Queued, Session, SessionProgress};
+use crate::domain::{LogPos, Queued, Record, Session, SessionProgress};
 
 use super::facts::{SessionFacts, behind};
 use super::rebuild::rebuild;
@@ -91,6 +92,11 @@ pub(super) fn judge(
         let count = dead_letters - facts.dead_letters;
         lost.push(format!("{count} of its dead letters"));
         session.progress.dead_letters = facts.dead_letters;
+    }
+    let points = facts.readable_points(session.progress.snapshot.at).len();
+    if points < facts.point_entries {
+        let count = facts.point_entries - points;
+        lost.push(format!("{count} of its restore points"));
     }
     SessionVerdict::GoesOn(Box::new(Salvaged {
         session,
@@ -172,12 +178,16 @@ fn mend_snapshot(
     cut: &mut Option<String>,
     lost: &mut Vec<String>,
 ) {
-    if facts.has_snapshot(&progress.snapshot) {
+    if facts.has_snapshot(progress.snapshot.at) {
+        return;
+    }
+    // That of a rewind is the point's, once more.
+    if rewound_to(facts, progress.snapshot.at).is_some_and(|to| facts.has_snapshot(to)) {
         return;
     }
     let previous = progress
         .previous
-        .filter(|previous| facts.has_snapshot(previous));
+        .filter(|previous| facts.has_snapshot(previous.at));
     let Some(previous) = previous else {
         let newest = facts.snapshots.last().map(|(found, _)| *found);
         cut.get_or_insert("its last two snapshots".to_owned());
@@ -199,6 +209,15 @@ fn mend_snapshot(
     }
     cut.get_or_insert("its last snapshot".to_owned());
     fall_back(progress, previous);
+}
+
+/// Returns the position of the point that the session was rewound to by the record at `at`, if it was.
+fn rewound_to(facts: &SessionFacts, at: LogPos) -> Option<LogPos> {
+    let found = facts.log.binary_search_by_key(&at, |(at, _)| *at).ok()?;
+    match &facts.log[found].1 {
+        Record::Rewound(rewound) => Some(rewound.to),
+        _ => None,
+    }
 }
 
 fn has_record(facts: &SessionFacts, at: LogPos) -> bool {

@@ -36,7 +36,7 @@ pub(super) fn rebuild(facts: &SessionFacts, sound: SoundFamilies) -> Option<Salv
         true => facts.log.first().map(|(at, _)| *at).unwrap_or_default(),
         false => last_run(facts).unwrap_or(session.progress.next),
     };
-    let has_state = facts.has_snapshot(&session.progress.snapshot);
+    let has_state = facts.has_snapshot(session.progress.snapshot.at);
     let is_exact = is_whole && sound.log && has_state;
     if !has_state {
         match newest {

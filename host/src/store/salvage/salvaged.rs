@@ -88,10 +88,15 @@ pub(super) fn nameless(plugin: &str) -> Identity {
 
 /// Returns the identity with the labels of the last record that changed them.
 fn relabelled(mut identity: Identity, facts: &SessionFacts, sound: SoundFamilies) -> Identity {
-    let last = facts.log.iter().rev().find_map(|(_, record)| match record {
-        Record::Relabelled(relabelled) => Some(&relabelled.labels),
-        _ => None,
-    });
+    let last = facts
+        .own_log()
+        .iter()
+        .rev()
+        .find_map(|(_, record)| match record {
+            Record::Relabelled(relabelled) => Some(&relabelled.labels),
+            Record::Origin(origin) => Some(&origin.labels),
+            _ => None,
+        });
     if let Some(labels) = last.filter(|_| !sound.sessions) {
         identity.labels.clone_from(labels);
     }

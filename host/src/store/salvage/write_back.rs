@@ -1,11 +1,12 @@
 //! Writes back what becomes of a session.
 
-use crate::domain::{Closed, LogPos, Record, Session, SessionId, UnixMillis};
+use crate::domain::{Closed, Digest, LogPos, Record, Session, SessionId, UnixMillis};
 use crate::store::{
     StoreError, codec,
     db::{Keyspace, Op},
     kept::KeptRef,
     keys::{self, kind},
+    points,
     read::StoredKey,
     tail::{moments, works},
 };
@@ -37,7 +38,7 @@ pub(super) fn forget(id: &SessionId) -> Vec<Op> {
     let mut ops: Vec<_> = families
         .map(|family| Op::DeleteRange(family, first.clone(), bound.clone()))
         .collect();
-    for kind in [kind::DEAD, kind::KEY, kind::QUEUED] {
+    for kind in [kind::DEAD, kind::KEY, kind::POINT, kind::QUEUED] {
         let (first, bound) = keys::all_of_in(kind, id);
         ops.push(Op::DeleteRange(Keyspace::Index, first, bound));
     }
@@ -53,7 +54,7 @@ pub(super) fn close(id: &SessionId, at: UnixMillis) -> Result<Vec<Op>, StoreErro
     };
     session.apply(&Record::Closed(Closed { at }));
     ops.push(name_only(id)?);
-    ops.push(state(id, &session, LogPos::default())?);
+    ops.push(state(id, &session, LogPos::default(), &[])?);
     Ok(ops)
 }
 
@@ -79,7 +80,17 @@ pub(super) fn write_back(
         let bytes = codec::encode("a session's identity", &session.identity)?;
         ops.push(Op::Put(Keyspace::Sessions, keys::identity(id), bytes));
     }
-    ops.push(state(id, session, salvaged.oldest)?);
+    let points = facts.readable_points(session.progress.snapshot.at);
+    let components = points::components(&points, session);
+    ops.push(state(id, session, salvaged.oldest, &components)?);
+    if points != facts.points || points.len() != facts.point_entries {
+        let (first, bound) = keys::all_of_in(kind::POINT, id);
+        ops.push(Op::DeleteRange(Keyspace::Index, first, bound));
+        for point in &points {
+            let bytes = points::encode(point)?;
+            ops.push(Op::Put(Keyspace::Index, keys::point(id, point.at), bytes));
+        }
+    }
     let queue_is_other = facts.queue.iter().ne(&session.queue);
     if !sound.index || queue_is_other {
         let (first, bound) = keys::all_of_in(kind::QUEUED, id);
@@ -99,11 +110,17 @@ pub(super) fn write_back(
     Ok(ops)
 }
 
-fn state(id: &SessionId, session: &Session, oldest: LogPos) -> Result<Op, StoreError> {
+fn state(
+    id: &SessionId,
+    session: &Session,
+    oldest: LogPos,
+    components: &[Digest],
+) -> Result<Op, StoreError> {
     let kept = KeptRef {
         progress: &session.progress,
         queued: session.queue.len() as u64,
         oldest,
+        components,
     };
     let bytes = codec::encode("a session's progress", &kept)?;
     Ok(Op::Put(Keyspace::Sessions, keys::kept(id), bytes))
@@ -135,7 +152,7 @@ fn markers(id: &SessionId, session: &Session, ops: &mut Vec<Op>) -> Result<(), S
 
 /// Adds the idempotency keys that the log still has.
 fn known_keys(facts: &SessionFacts, ops: &mut Vec<Op>) -> Result<(), StoreError> {
-    for (_, record) in &facts.log {
+    for (_, record) in facts.own_log() {
         let Record::Received(received) = record else {
             continue;
         };

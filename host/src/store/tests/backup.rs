@@ -194,7 +194,7 @@ fn a_backup_has_the_files_that_its_manifest_lists_and_no_logs() {
     assert!(!new.join("abide.toml").exists());
     assert_eq!(
         fs::read_to_string(new.join("FORMAT")).unwrap(),
-        "abide-store 2 control components\n"
+        "abide-store 2 control components points\n"
     );
 }
 

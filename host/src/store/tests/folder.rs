@@ -99,7 +99,7 @@ fn what_needs_a_newer_format_is_refused_until_the_format_is_raised() {
     assert_eq!(store.raise_format(), Ok(false));
     assert_eq!(
         (store.format(), &*stored_format(home.path())),
-        (2, "abide-store 2 control components\n")
+        (2, "abide-store 2 control components points\n")
     );
     owner.cut(1);
     owner.check();

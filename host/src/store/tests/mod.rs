@@ -5,6 +5,7 @@ mod failures;
 mod folder;
 mod lifecycle;
 mod lost_groups;
+mod points;
 mod restoring;
 mod retention;
 mod salvage;
@@ -20,9 +21,9 @@ use super::*;
 use crate::domain::{
     ApprovalId, Asked, BeginWith, Begun, Created, CutCause, DeadLetter, Digest, Effect, Event,
     EventBody, FailureCode, Fault, FaultCode, Generation, IdempotencyKey, Limits, LogPos, Message,
-    MessageId, ModelUsage, NewMessage, Output, Patterns, Planned, Record, Session, SessionId,
-    Snapshot, StepCallName, StepDone, StepError, StepRequest, TimelineName, TimerOp, ToolCall,
-    TurnEnd, TurnEnded, TurnFailure, UnixMillis,
+    MessageId, ModelUsage, NewMessage, Output, Owed, Patterns, Planned, PointAct, Record, Session,
+    SessionId, Snapshot, StepCallName, StepDone, StepError, StepRequest, StoppedTurns,
+    TimelineName, TimerOp, ToolCall, TurnEnd, TurnEnded, TurnFailure, UnixMillis,
 };
 
 type Pending = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
@@ -70,6 +71,16 @@ fn snapshot(seq: u64) -> Vec<u8> {
     snapshot.encode()
 }
 
+/// The snapshot that is stored with the session's last record, after turn `turn`.
+fn taken(session: &Session, turn: u64) -> NewSnapshot {
+    let bytes = snapshot(session.progress.snapshot.at.seq);
+    let now = UnixMillis::now();
+    NewSnapshot {
+        point: session.point(turn, bytes.len(), Owed::default(), now),
+        bytes,
+    }
+}
+
 /// The owner of a session, with everything that it has ever appended.
 struct Owner {
     store: Store,
@@ -80,6 +91,8 @@ struct Owner {
     letters: BTreeMap<u64, DeadLetter>,
     pending: Vec<Pending>,
     now: u64,
+    /// What is done on the session with the next append.
+    act: Option<PointAct>,
 }
 
 impl Owner {
@@ -105,12 +118,15 @@ impl Owner {
             letters: BTreeMap::new(),
             pending: Vec::new(),
             now: UnixMillis::now().0,
+            act: None,
         };
         let append = Append {
             id: owner.id.clone(),
+            history: Vec::new(),
             records: vec![(LogPos::default(), created)],
             after: &owner.session,
-            snapshot: Some((LogPos::default(), snapshot(0))),
+            snapshot: Some(taken(&owner.session, 0)),
+            act: None,
             durability: Durability::Synced,
         };
         let appended = store.append(&mut owner.tail, append);
@@ -130,17 +146,23 @@ impl Owner {
         for record in records {
             self.bury(&record);
             let at = self.session.apply(&record);
-            if matches!(&record, Record::Ended(e) if matches!(e.end, TurnEnd::Completed { .. })) {
-                snapshot = Some((at, self::snapshot(at.seq)));
+            match &record {
+                Record::Ended(ended) if matches!(ended.end, TurnEnd::Completed { .. }) => {
+                    snapshot = Some(taken(&self.session, ended.turn));
+                }
+                Record::Rewound(rewound) => snapshot = Some(taken(&self.session, rewound.turn)),
+                _ => {}
             }
             placed.push((at, record));
         }
         self.log.extend(placed.clone());
         let append = Append {
             id: self.id.clone(),
+            history: Vec::new(),
             records: placed,
             after: &self.session,
             snapshot,
+            act: self.act.take(),
             durability,
         };
         let appended = self.store.append(&mut self.tail, append);
@@ -369,9 +391,21 @@ impl Owner {
         for at in kept.into_iter().flatten().map(|snapshot| snapshot.at) {
             assert_eq!(snapshot(at), Some(self::snapshot(at.seq)));
         }
+        let points = store.points(id).unwrap();
+        assert_eq!(
+            points.last().map(|point| point.at),
+            Some(progress.snapshot.at)
+        );
         for (at, _) in &self.log {
             let is_kept = kept.iter().flatten().any(|snapshot| snapshot.at == *at);
-            assert!(is_kept || snapshot(*at).is_none(), "{at:?} is still there");
+            let is_point = points.iter().any(|point| point.at == *at);
+            match snapshot(*at) {
+                Some(stored) => {
+                    assert!(is_kept || is_point, "{at:?} is still there");
+                    assert_eq!(stored, self::snapshot(at.seq));
+                }
+                None => assert!(!is_point, "{at:?} is listed, and not there"),
+            }
         }
         if let Some(open) = &progress.open {
             let stored = store.records(id, open.from, None).unwrap();

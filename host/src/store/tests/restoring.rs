@@ -117,7 +117,7 @@ fn a_folder_that_was_put_back_by_hand_is_cut() {
     );
     assert_eq!(
         fs::read_to_string(data.join("FORMAT")).unwrap(),
-        "abide-store 2 control components\n"
+        "abide-store 2 control components points\n"
     );
     store.close();
     // It counts for one start.

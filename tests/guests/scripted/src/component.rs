@@ -7,6 +7,7 @@
 //! | `added` | the same; only the component's bytes differ |
 //! | `retyped` | another encoding: reads only its own |
 //! | `schema2` | of schema 2: reads 1 and 2 |
+//! | `renamed` | a field has another name, and is its default where it is missing: it loses the state of others |
 //! | `trap` | as `plain`, but `restore` traps |
 //! | `loop` | as `plain`, but `restore` does not end |
 //! | `greedy` | as `plain`, but `restore` takes more memory than there is |
@@ -20,6 +21,11 @@ use crate::Scripted;
 
 /// What is overwritten: the name has 16 bytes, filled up with blanks.
 static VARIANT: [u8; 24] = *b"variant:plain           ";
+/// The name of a field, and the one that it has in `renamed`.
+const FIELD: &[u8; 5] = b"turns";
+const RENAMED: &[u8; 5] = b"count";
+/// A state in which that field is its default.
+const EMPTY: &[u8] = b"\x81\xa5turns\0";
 /// What snapshots of `retyped` begin with.
 const RETYPED: u8 = 0xc1;
 
@@ -32,6 +38,15 @@ fn variant() -> String {
     // Not folded into the code: the bytes are overwritten after it was compiled.
     let name = &black_box(&VARIANT)["variant:".len()..];
     String::from_utf8_lossy(name).trim_end().to_owned()
+}
+
+/// Replaces the first occurrence of a field's name. Returns whether there was one.
+fn replace(data: &mut [u8], from: &[u8; 5], to: &[u8; 5]) -> bool {
+    let at = data.windows(from.len()).position(|window| window == from);
+    if let Some(at) = at {
+        data[at..at + to.len()].copy_from_slice(to);
+    }
+    at.is_some()
 }
 
 struct Component;
@@ -50,6 +65,7 @@ impl Guest for Component {
         match &*variant() {
             "retyped" => state.data.insert(0, RETYPED),
             "schema2" => state.schema = 2,
+            "renamed" => drop(replace(&mut state.data, FIELD, RENAMED)),
             _ => {}
         }
         state
@@ -65,6 +81,9 @@ impl Guest for Component {
                 snapshot.data.remove(0);
             }
             "schema2" => snapshot.schema = snapshot.schema.min(1),
+            "renamed" if !replace(&mut snapshot.data, RENAMED, FIELD) => {
+                snapshot.data = EMPTY.to_vec();
+            }
             "trap" => core::arch::wasm32::unreachable(),
             "loop" => loop {
                 black_box(());
