@@ -19,9 +19,9 @@ use crate::{
 };
 
 /// The daemon's default limit on a snapshot, in bytes.
-const SNAPSHOT_MAX: usize = 1024 * 1024;
+pub(super) const SNAPSHOT_MAX: usize = 1024 * 1024;
 /// How far the clock advances from one message to the next, in milliseconds.
-const TICK_MS: u64 = 1000;
+pub(super) const TICK_MS: u64 = 1000;
 
 /// Why a session was not opened or a turn failed: the error that the plugin returned.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,11 +47,11 @@ impl StdError for Failed {}
 /// A plugin that reads the clock or randomness does not behave identically twice on a native target
 /// (in the daemon it does): for such a plugin, see [`rehearse`](Self::rehearse).
 pub struct Harness<P: Plugin> {
-    context: Context,
+    pub(super) context: Context,
     script: Script,
-    timers: BTreeMap<String, Timer>,
+    pub(super) timers: BTreeMap<String, Timer>,
     /// `None` until the session is opened.
-    snapshot: Option<State>,
+    pub(super) snapshot: Option<State>,
     /// The instance of the last turn, if that turn was committed.
     warm: Option<Instance<P>>,
     rehearse: bool,
@@ -61,7 +61,7 @@ pub struct Harness<P: Plugin> {
     stopped: Option<String>,
     /// The number of the last restart.
     generation: u64,
-    messages: u64,
+    pub(super) messages: u64,
     plugin: PhantomData<P>,
 }
 
@@ -386,7 +386,7 @@ impl<P: Plugin> Harness<P> {
         self.script = host.script;
         self.warm = None;
         let snapshot = result.map_err(Failed)?;
-        if snapshot.data.len() > SNAPSHOT_MAX {
+        if snapshot.data.len() > SNAPSHOT_MAX && !self.has_higher_limit() {
             return Err(Failed(format!(
                 "the snapshot has {} bytes, over the default limit of {SNAPSHOT_MAX}",
                 snapshot.data.len()
