@@ -12,7 +12,7 @@ pub struct Event {
     /// The timeline of that number; none on the session's first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeline: Option<String>,
-    /// `message`, `turn`, `notice`, `tool`, `approval`, `timeline` or `custom`.
+    /// `message`, `turn`, `notice`, `tool`, `approval`, `timeline`, `rewound`, `origin` or `custom`.
     pub kind: String,
     /// The turn that it belongs to.
     pub turn: Option<u64>,
@@ -51,6 +51,27 @@ pub struct Event {
     /// The value of a custom event.
     #[serde(default)]
     pub data: Option<Value>,
+    /// The cursor of the point that the session was rewound to.
+    #[serde(default)]
+    pub to_cursor: Option<u64>,
+    /// The turn after which the session was so.
+    #[serde(default)]
+    pub to_turn: Option<u64>,
+    /// The names of timers that a rewind has dropped.
+    #[serde(default)]
+    pub dropped_timers: Vec<String>,
+    /// The names of timers that have fired since the point.
+    #[serde(default)]
+    pub fired_timers: Vec<String>,
+    /// How a copy was made: `forked` or `imported`.
+    #[serde(default)]
+    pub how: Option<String>,
+    /// The session that was copied.
+    #[serde(default)]
+    pub session: Option<String>,
+    /// The timeline that ended before this event.
+    #[serde(default)]
+    pub previous: Option<Value>,
 }
 
 impl Event {

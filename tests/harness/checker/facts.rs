@@ -1,11 +1,19 @@
 //! The facts about a run that can be observed from outside: the checker's input.
 
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
 use crate::Event;
 use crate::checker::script::Script;
+use crate::checker::states::own;
+use crate::checker::timer_ledger::TimerLedger;
+use crate::checker::ways_back::{CopyFacts, ListedPoint, RewindAsked};
 
 /// Everything that was observed of one daemon.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
+    /// A copy stands behind the session that it was made of.
     pub sessions: Vec<SessionFacts>,
     /// The executions that the tools have recorded, in order.
     pub executions: Vec<Execution>,
@@ -21,12 +29,16 @@ pub struct Facts {
 #[derive(Clone, Debug, Default)]
 pub struct SessionFacts {
     pub id: String,
-    /// The generation that created it.
+    /// The generation that created it; 0 for a copy, whose first turn is told of the present one.
     pub created_in: u64,
+    /// Of what it is a copy, if it is one.
+    pub copy_of: Option<CopyFacts>,
     /// Messages that were acknowledged.
     pub acknowledged: Vec<Acknowledged>,
     /// All of its events at the end, read as pages.
     pub events: Vec<Event>,
+    /// The same, with all that the daemon sent.
+    pub json: Vec<Value>,
     /// Earlier readings of all events.
     pub earlier: Vec<Vec<Event>>,
     /// The events that a subscriber saw which followed the session all the time.
@@ -34,6 +46,10 @@ pub struct SessionFacts {
     /// The problems that this subscriber had with its streams.
     pub stream_troubles: Vec<String>,
     pub dead_letters: Vec<String>,
+    /// The rewinds that may have been carried out.
+    pub rewinds: Vec<RewindAsked>,
+    /// The restore points that were listed, at any time.
+    pub points: Vec<ListedPoint>,
     /// Why the session is not idle at the end, if it is not.
     pub unfinished: Option<String>,
     /// The probes, in order.
@@ -93,19 +109,30 @@ impl Execution {
 }
 
 impl SessionFacts {
-    /// Returns the ids of the accepted scripts that are not done, including those of their timers.
+    /// Returns what the session still has to do: the ids of scripts that were accepted, and the names of
+    /// timers.
     pub fn outstanding(acknowledged: &[Acknowledged], events: &[Event]) -> Vec<String> {
-        let done: std::collections::BTreeSet<&str> =
-            events.iter().filter_map(done_script).collect();
-        let failed = events.iter().any(|event| event.is_turn("failed"));
-        acknowledged
+        let mine = own(events);
+        let done: BTreeSet<&str> = mine.iter().filter_map(done_script).collect();
+        // Its message is a dead letter; if it should not be, that is a violation, and waiting is in vain.
+        let failed = mine.iter().filter(|event| event.is_turn("failed"));
+        let failed: BTreeSet<&str> = failed
+            .filter_map(|event| event.message.as_deref())
+            .collect();
+        let accepted = acknowledged
             .iter()
-            .flat_map(|message| message.script.family())
-            .map(|script| script.id.as_str())
-            // A failed turn is a violation here, and waiting for it would be in vain.
-            .filter(|id| !failed && !done.contains(id))
-            .map(str::to_owned)
-            .collect()
+            .map(|sent| (sent.message.as_str(), sent.script.id.clone()));
+        let fired = mine.iter().filter(|event| event.is_from("timer"));
+        let fired = fired.filter_map(|event| {
+            let script = Script::read(event.said())?;
+            Some((event.message.as_deref()?, script.id))
+        });
+        let scripts = accepted
+            .chain(fired)
+            .filter(|(message, script)| !failed.contains(message) && !done.contains(&**script))
+            .map(|(_, script)| script);
+        let timers = TimerLedger::of(events).set().clone();
+        scripts.chain(timers).collect()
     }
 }
 

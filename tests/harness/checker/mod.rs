@@ -9,7 +9,10 @@ mod check;
 mod facts;
 pub mod program;
 mod script;
+mod states;
+mod timer_ledger;
 mod verdict;
+mod ways_back;
 
 pub use check::{COUNTED, check_history};
 pub use facts::{Acknowledged, Execution, Facts, Probe, SessionFacts};
@@ -17,3 +20,4 @@ pub use script::{
     Act, ActReport, NoticeReport, Script, ScriptedCall, StoppedReport, TimerReport, Tool,
 };
 pub use verdict::{Counts, Verdict, Violation, ViolationKind};
+pub use ways_back::{CopyFacts, CopyKind, ListedPoint, RewindAnswer, RewindAsked};

@@ -5,8 +5,10 @@
 
 mod disturbances;
 mod scripts;
+mod ways_back;
 
-pub use disturbances::{Arm, Disturbance, Invalid, POINTS, Save, Who};
+pub use disturbances::{Arm, Disturbance, Invalid, POINTS, Save, Variant, Who};
+pub use ways_back::{WayBack, WayBackAct};
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -16,6 +18,11 @@ use scripts::Writer;
 
 /// The share of programs that end with damage.
 const DAMAGED: f64 = 0.4;
+/// The share of programs whose workers are on probation for as long as by default: with so many kills, the
+/// first probation hardly ends, and sessions have no way back before that.
+const LONG_PROBATION: f64 = 0.15;
+/// How many copies of sessions are talked to like the program's own.
+const COPIES: usize = 3;
 
 /// The clients' messages and the disturbances of a seed.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +32,8 @@ pub struct Program {
     pub sessions: Vec<String>,
     /// `shutdown_grace_period`, in milliseconds.
     pub grace_ms: u64,
+    /// `probation`, in milliseconds; `None`: its default.
+    pub probation_ms: Option<u64>,
     /// The rounds, one after the other; between two of them the daemon becomes idle.
     pub rounds: Vec<Round>,
 }
@@ -36,12 +45,15 @@ pub struct Round {
     pub clients: Vec<Vec<Post>>,
     /// The disturbances of the daemon, in order.
     pub moments: Vec<TimedDisturbance>,
+    /// The ways back that sessions are taken meanwhile, in order.
+    pub ways_back: Vec<WayBack>,
 }
 
 /// One message that a client sends.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Post {
-    /// Index of its session.
+    /// Index of its session; beyond the program's own, of a copy that was made by then. Beyond all that
+    /// there are, the indices begin again.
     pub session: usize,
     pub script: Script,
     /// How long the client waits before it sends the message.
@@ -73,6 +85,7 @@ impl Program {
             .map(|n| format!("s{n}"))
             .collect();
         let grace_ms = [100, 400, 2000][rng.random_range(0..3)];
+        let probation_ms = (!rng.random_bool(LONG_PROBATION)).then_some(100);
         let mut writer = Writer::new(means);
         let mut rounds: Vec<_> = (0..rng.random_range(3..=5))
             .map(|_| Round::new(&mut rng, &mut writer, sessions.len()))
@@ -84,6 +97,7 @@ impl Program {
             seed,
             sessions,
             grace_ms,
+            probation_ms,
             rounds,
         }
     }
@@ -114,7 +128,7 @@ impl Round {
                 let posts = 0..rng.random_range(1..=4);
                 posts
                     .map(|_| Post {
-                        session: rng.random_range(0..sessions),
+                        session: rng.random_range(0..sessions + COPIES),
                         script: writer.script(rng),
                         after_ms: rng.random_range(0..120),
                         wait: rng.random_bool(0.5),
@@ -128,7 +142,14 @@ impl Round {
                 what: Disturbance::any(rng),
             })
             .collect();
-        Self { clients, moments }
+        let ways_back = (0..rng.random_range(0..=3))
+            .map(|_| WayBack::any(rng, sessions + COPIES))
+            .collect();
+        Self {
+            clients,
+            moments,
+            ways_back,
+        }
     }
 
     /// A last round, with damage and nothing else. A session that it touches may wait for an operator, so
@@ -142,6 +163,7 @@ impl Round {
             after_ms: rng.random_range(0..400),
             what: Disturbance::damage(rng),
         }];
+        round.ways_back.clear();
         round
     }
 }

@@ -41,6 +41,11 @@ impl ScriptedCall {
         }
     }
 
+    /// Returns whether the tool changes something outside.
+    pub fn has_effect(&self) -> bool {
+        self.tool != Tool::Look.name()
+    }
+
     /// Returns whether the tool may be executed more than once.
     pub fn is_repeatable(&self) -> bool {
         self.tool != Tool::Record.name()
@@ -112,6 +117,9 @@ pub struct NoticeReport {
     /// Steps whose outcome is unknown.
     #[serde(default)]
     pub unknown_steps: Vec<String>,
+    /// All lines behind the first: of turns that were stopped or undone.
+    #[serde(default)]
+    pub stopped: Option<String>,
 }
 
 /// The data of the custom event `stopped`: the report of stopped turns, as the guest received it.

@@ -43,7 +43,14 @@ pub enum ViolationKind {
     NoticeDoubled,
     /// A guest received a notice without a restart, or in the wrong place.
     NoticeWrong,
-    /// A timer was set and not delivered.
+    /// What was done outside and then undone, or was cancelled, was not told to the guest.
+    Untold,
+    /// A rewind that was acknowledged left no event, one that nobody asked for did, or it led to a state
+    /// that never was.
+    Rewind,
+    /// A copy is not what its source was, or is not told apart from it.
+    Copy,
+    /// A timer was set and neither delivered nor dropped.
     TimerLost,
     /// A timer was delivered twice, or was delivered without having been set.
     TimerDoubled,

@@ -10,11 +10,12 @@ pub(crate) const HELP: &str = "\
 Judges the daemon under chaos: real processes, killed with -9 at random and at fault points.
 
 abide-chaos run [--seeds N] [--first S] [--jobs J] [--bug NAME] [--json] [--without-tools]
-    Runs N (200) seeded programs (S = 1, S+1, ...; J = 2 at a time) of messages, tool calls, timers, kills, power cuts,
-    restarts and edits, each on a daemon of its own, and holds what clients, a subscriber and the
-    tools saw against what must be true. Prints counts; what is wrong, with its seed; and keeps
-    that seed's folder (store, log `stderr.log`, `effects`, `abide.toml`). A seed replays its
-    program; kills at fault points are exact, the others come after the same delay.
+    Runs N (200) seeded programs (S = 1, S+1, ...; J = 2 at a time) of messages, tool calls, timers,
+    kills, power cuts, restarts, edits, new components, rewinds, forks, exports and imports, each on a
+    daemon of its own, and holds what clients, a subscriber and the tools saw against what must be
+    true. Prints counts; what is wrong, with its seed; and keeps that seed's folder (store, log
+    `stderr.log`, `effects`, `abide.toml`). A seed replays its program; kills at fault points are
+    exact, the others come after the same delay.
 abide-chaos boundaries [--jobs J]
     Traces the fault points that one representative turn crosses, then kills the worker, and then
     both processes, at each of them in turn; prints what became of it.

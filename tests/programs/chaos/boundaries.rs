@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use crate::clients::say;
 use crate::scene::Scene;
-use crate::stage::{ChaosParts, ChaosStage};
+use crate::stage::{ChaosParts, ChaosStage, StageSettings};
 
 const SESSION: &str = "s0";
 /// The turn under test: the first one is the probe that opens the scene.
@@ -127,7 +127,12 @@ fn script(means: &ChaosParts) -> Script {
 }
 
 async fn open(name: &str, cuts: bool, means: &ChaosParts) -> Scene {
-    let stage = ChaosStage::new(name, GRACE_MS, cuts, means).await;
+    let settings = StageSettings {
+        grace_ms: GRACE_MS,
+        probation_ms: None,
+        cuts,
+    };
+    let stage = ChaosStage::new(name, settings, means).await;
     Scene::open(stage, &[SESSION.to_owned()]).await
 }
 

@@ -19,6 +19,11 @@ const BUGS: &[(&str, u32, &str)] = &[
     ),
     ("plan-late", 4, "an effect begins before its plan is synced"),
     ("cursor-gap", 5, "cursors have gaps"),
+    (
+        "rewind-forgets",
+        12,
+        "what was undone and done outside is not told",
+    ),
     ("silent-loss", 11, "what damage has cost is not told"),
     ("restart-anyway", 10, "goes on with a bad configuration"),
 ];

@@ -22,9 +22,10 @@ pub(crate) async fn talk(
     let mut results = Vec::new();
     for post in posts {
         tokio::time::sleep(Duration::from_millis(post.after_ms)).await;
-        let id = &sessions[post.session];
+        let session = post.session % sessions.len();
+        let id = &sessions[session];
         let sent = say(&client, id, post.script, post.wait).await;
-        results.push((post.session, sent));
+        results.push((session, sent));
     }
     results
 }

@@ -4,11 +4,11 @@ use std::fs;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use abide_tests::checker::program::{Disturbance, Invalid, Save};
-use abide_tests::{How, Plugin, Setup};
+use abide_tests::checker::program::{Disturbance, Invalid, Save, Variant};
+use abide_tests::{How, Plugin, Setup, variant};
 use serde_json::{Value, json};
 
-use crate::stage::{ChaosStage, GLANCE};
+use crate::stage::{ChaosStage, GLANCE, PLUGIN};
 
 /// How long an invalid configuration may go unnoticed.
 const NOTICED: Duration = Duration::from_secs(20);
@@ -31,6 +31,7 @@ impl ChaosStage {
                 self.tend(*gap_ms).await;
                 self.edit(Save::Rename);
             }
+            Disturbance::Component(to) => self.change_component(*to),
             Disturbance::InvalidEdit(invalid) => self.edit_invalid(*invalid).await,
             Disturbance::Restart => {
                 self.restarts();
@@ -55,6 +56,23 @@ impl ChaosStage {
             Save::Truncate => How::Truncate,
         };
         self.daemon.edit(how, |setup| setup.spare += 1);
+    }
+
+    /// Has the plugin have another component.
+    fn change_component(&mut self, to: Variant) {
+        self.restarts();
+        self.count("component changes");
+        let path = self.folder.join(format!("{PLUGIN}-{}.wasm", to.as_str()));
+        // It was complete before the configuration named it.
+        if !path.exists() {
+            fs::write(&path, variant(to.as_str())).expect("the folder is ours");
+        }
+        self.daemon.edit(How::Rename, |setup| {
+            let mut plugins = setup.plugins.iter_mut();
+            if let Some(plugin) = plugins.find(|plugin| plugin.name == PLUGIN) {
+                plugin.path = path;
+            }
+        });
     }
 
     /// Writes an invalid configuration for an idle daemon, which must report it and do nothing

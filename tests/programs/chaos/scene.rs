@@ -10,7 +10,8 @@ use reqwest::{Method, header};
 use serde_json::Value;
 
 use crate::clients::{MessageResult, say};
-use crate::stage::{ChaosStage, GLANCE, descendants_of, now_ms};
+use crate::operator::Operated;
+use crate::stage::{ChaosStage, GLANCE, PLUGIN, descendants_of, now_ms};
 
 /// How long a subscriber may need for the last events.
 const CATCH_UP: Duration = Duration::from_secs(10);
@@ -22,6 +23,8 @@ pub(crate) struct Scene {
     pub(crate) stage: ChaosStage,
     pub(crate) sessions: Vec<SessionFacts>,
     pub(crate) subscribers: Vec<Subscriber>,
+    /// The number of the next copy of a session.
+    pub(crate) next_copy: usize,
     probes: u64,
     /// Messages that were not acknowledged: which session's, and why.
     refused: Vec<(usize, String)>,
@@ -34,13 +37,14 @@ impl Scene {
             stage,
             sessions: Vec::new(),
             subscribers: Vec::new(),
+            next_copy: 0,
             probes: 0,
             refused: Vec::new(),
         };
         let status = scene.stage.at_rest().await.unwrap_or_default();
         let created_in = status["generation"].as_u64().unwrap_or_default();
         for id in ids {
-            scene.stage.client.open(id, "scripted").await;
+            scene.stage.client.open(id, PLUGIN).await;
             let subscriber = Subscriber::follow(&scene.stage.client, id);
             scene.subscribers.push(subscriber);
             scene.sessions.push(SessionFacts {
@@ -60,6 +64,32 @@ impl Scene {
                 Ok(sent) => self.sessions[session].acknowledged.push(sent),
                 Err(text) => self.refused.push((session, text)),
             }
+        }
+    }
+
+    /// Adds what an operator has done: copies are sessions like all others from now on.
+    pub(crate) fn operated(&mut self, operated: Operated, next_copy: usize) {
+        self.next_copy = next_copy;
+        for (id, copy) in operated.copies {
+            let subscriber = Subscriber::follow(&self.stage.client, &id);
+            self.subscribers.push(subscriber);
+            self.sessions.push(SessionFacts {
+                id,
+                copy_of: Some(copy),
+                ..SessionFacts::default()
+            });
+        }
+        for (session, asked) in operated.rewinds {
+            self.sessions[session].rewinds.push(asked);
+        }
+        for (session, listed) in operated.points {
+            self.sessions[session].points.push(listed);
+        }
+        for what in operated.done {
+            self.stage.count(what);
+        }
+        for trouble in operated.troubles {
+            self.stage.trouble(trouble);
         }
     }
 
@@ -178,14 +208,14 @@ impl Scene {
                 continue;
             }
             let id = self.sessions[n].id.clone();
-            let events = loop {
+            let (events, json) = loop {
                 self.stage.look().await;
-                match events(&self.stage.client, &id).await {
-                    Ok(events) => break events,
+                match pages(&self.stage.client, &id).await {
+                    Ok(pages) => break pages,
                     Err(why) if started.elapsed() > CATCH_UP => {
                         let text = format!("{id}: its events cannot be read any more: {why}");
                         self.stage.trouble(text);
-                        break Vec::new();
+                        break Default::default();
                     }
                     Err(_) => tokio::time::sleep(BREATH).await,
                 }
@@ -201,6 +231,7 @@ impl Scene {
             session.followed = subscriber.events();
             session.stream_troubles = subscriber.troubles();
             session.events = events;
+            session.json = json;
             session.dead_letters = match dead {
                 Some(letters) => letters.iter().map(Value::to_string).collect(),
                 None => vec!["they cannot be read".to_owned()],
@@ -296,10 +327,19 @@ impl Scene {
 
 /// Returns all events of a session, or why they cannot be read now.
 async fn events(client: &Client, id: &str) -> Result<Vec<Event>, String> {
+    pages(client, id).await.map(|(events, _)| events)
+}
+
+/// Returns all events of a session, and all that the daemon sent of them; or why they cannot be read now.
+async fn pages(client: &Client, id: &str) -> Result<(Vec<Event>, Vec<Value>), String> {
     let mut all: Vec<Event> = Vec::new();
+    let mut json: Vec<Value> = Vec::new();
     loop {
-        let after = all.last().map_or(0, |event| event.cursor);
-        let path = format!("/v1/sessions/{id}/events?after={after}");
+        let last = all.last();
+        let after = last.map_or(0, |event| event.cursor);
+        let timeline = last.and_then(|event| event.timeline.as_ref());
+        let timeline = timeline.map_or(String::new(), |name| format!("&timeline={name}"));
+        let path = format!("/v1/sessions/{id}/events?after={after}{timeline}");
         let request = client
             .request(Method::GET, &path)
             .header(header::ACCEPT, "application/json");
@@ -308,11 +348,13 @@ async fn events(client: &Client, id: &str) -> Result<Vec<Event>, String> {
         if reply.status != 200 {
             return Err(format!("{reply:?}"));
         }
-        let page: Vec<Event> = serde_json::from_value(reply.body["items"].clone())
-            .map_err(|error| error.to_string())?;
+        let items = &reply.body["items"];
+        let page: Vec<Event> =
+            serde_json::from_value(items.clone()).map_err(|error| error.to_string())?;
         if page.is_empty() {
-            return Ok(all);
+            return Ok((all, json));
         }
         all.extend(page);
+        json.extend(items.as_array().into_iter().flatten().cloned());
     }
 }

@@ -9,8 +9,9 @@ use abide_tests::checker::{Verdict, ViolationKind, check_history};
 use tokio::task::JoinHandle;
 
 use crate::clients::{MessageResult, talk};
+use crate::operator::Operator;
 use crate::scene::Scene;
-use crate::stage::{ChaosParts, ChaosStage, GLANCE};
+use crate::stage::{ChaosParts, ChaosStage, GLANCE, StageSettings};
 
 /// The outcome of a seed.
 pub(crate) struct SeedOutcome {
@@ -54,7 +55,12 @@ async fn perform(seed: u64, means: ChaosParts) -> SeedOutcome {
     let tools = means.tools.is_some();
     let program = Program::new(seed, program::Means { tools });
     let name = format!("chaos-{seed}");
-    let stage = ChaosStage::new(&name, program.grace_ms, program.cuts_power(), &means).await;
+    let settings = StageSettings {
+        grace_ms: program.grace_ms,
+        probation_ms: program.probation_ms,
+        cuts: program.cuts_power(),
+    };
+    let stage = ChaosStage::new(&name, settings, &means).await;
     let mut scene = Scene::open(stage, &program.sessions).await;
     for round in program.rounds {
         if !play(&mut scene, round).await {
@@ -93,6 +99,8 @@ async fn play(scene: &mut Scene, round: Round) -> bool {
             tokio::spawn(talk(client, ids.clone(), posts))
         })
         .collect();
+    let operator = Operator::new(scene.stage.daemon.client(), ids.clone(), scene.next_copy);
+    let operator = tokio::spawn(operator.take(round.ways_back));
     for moment in &round.moments {
         scene.stage.tend(moment.after_ms).await;
         scene.stage.disturb(&moment.what).await;
@@ -106,6 +114,14 @@ async fn play(scene: &mut Scene, round: Round) -> bool {
             Ok(results) => scene.said(results),
             Err(error) => scene.stage.trouble(format!("a client: {error}")),
         }
+    }
+    while !operator.is_finished() {
+        scene.stage.look().await;
+        tokio::time::sleep(GLANCE).await;
+    }
+    match operator.await {
+        Ok((operated, next_copy)) => scene.operated(operated, next_copy),
+        Err(error) => scene.stage.trouble(format!("the operator: {error}")),
     }
     // An armed failpoint may still fire as long as there is work.
     let finished = scene.finish().await;

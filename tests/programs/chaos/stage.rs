@@ -15,6 +15,8 @@ use sha2::{Digest, Sha256};
 
 use crate::power::{Cut, Power};
 
+/// The plugin of all sessions.
+pub(crate) const PLUGIN: &str = "scripted";
 /// The interval at which the daemon is polled.
 pub(crate) const GLANCE: Duration = Duration::from_millis(10);
 /// How long a worker may outlive its supervisor.
@@ -34,6 +36,17 @@ pub(crate) struct ChaosParts {
     pub(crate) tools: Option<PathBuf>,
     /// The deliberate bug that is enabled.
     pub(crate) bug: Option<String>,
+}
+
+/// How a stage is to be.
+pub(crate) struct StageSettings {
+    /// `shutdown_grace_period`, in milliseconds.
+    pub(crate) grace_ms: u64,
+    /// `probation`, in milliseconds: the first one is over before the run begins. `None`: its default, which
+    /// nobody waits for.
+    pub(crate) probation_ms: Option<u64>,
+    /// Whether its power will be cut.
+    pub(crate) cuts: bool,
 }
 
 /// A daemon in a folder of its own that a chaos run disturbs, and the facts about it.
@@ -77,9 +90,13 @@ pub(crate) fn now_ms() -> u64 {
 }
 
 impl ChaosStage {
-    /// Starts a daemon; `cuts`: whether its power will be cut. Its folder stays until
-    /// [`ChaosStage::clean`].
-    pub(crate) async fn new(name: &str, grace_ms: u64, cuts: bool, means: &ChaosParts) -> Self {
+    /// Starts a daemon. Its folder stays until [`ChaosStage::clean`].
+    pub(crate) async fn new(name: &str, settings: StageSettings, means: &ChaosParts) -> Self {
+        let StageSettings {
+            grace_ms,
+            probation_ms,
+            cuts,
+        } = settings;
         let folder = tempfile::Builder::new()
             .prefix(&format!("abide-{name}-"))
             .disable_cleanup(true)
@@ -93,7 +110,7 @@ impl ChaosStage {
         fs::write(inside("effects"), "").expect("the folder is ours");
         let model = FakeModel::start().await;
         let power = Power::new(&inside("data"), cuts, name);
-        let mut scripted = Plugin::new("scripted");
+        let mut scripted = Plugin::new(PLUGIN);
         scripted.capabilities = vec!["llm = [\"local\"]".to_owned()];
         let mut setup = Setup {
             model: Some(model.base_url()),
@@ -110,9 +127,11 @@ impl ChaosStage {
             setup = setup.recording_tools(tools, &inside("effects"));
         }
         setup.env.extend(power.env());
-        let setup = setup.plugin(scripted);
+        let mut setup = setup.plugin(scripted);
+        let probation = probation_ms.map(|ms| format!("probation = \"{ms}ms\""));
+        setup.daemon.extend(probation);
         let daemon = Daemon::start_in(folder, setup).await;
-        Self {
+        let mut stage = Self {
             client: daemon.client(),
             daemon,
             folder: path,
@@ -129,6 +148,25 @@ impl ChaosStage {
             cut_power: false,
             surprises: 0,
             _model: model,
+        };
+        if probation_ms.is_some() {
+            stage.past_probation().await;
+        }
+        stage
+    }
+
+    /// Waits until what this version keeps can be kept in the data folder.
+    async fn past_probation(&mut self) {
+        let started = Instant::now();
+        loop {
+            let status = self.get("/v1/daemon").await;
+            if status.as_ref().is_some_and(|status| status["format"] == 2) {
+                return;
+            }
+            if started.elapsed() > PATIENCE {
+                return self.trouble(format!("the first probation does not end: {status:?}"));
+            }
+            tokio::time::sleep(GLANCE).await;
         }
     }
 

@@ -4,3 +4,4 @@
 mod histories;
 mod programs;
 mod scribe;
+mod ways_back;

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::keys::{placeless, turn_of};
 use super::messages::Scripts;
-use super::turns::Turn;
+use super::turns::Turns;
 use crate::checker::{ActReport, Facts, ScriptedCall, SessionFacts, Verdict, ViolationKind};
 
 /// Maximum difference between the clocks of the runner and the daemon, in milliseconds.
@@ -28,22 +29,37 @@ pub(super) struct ToolCalls {
     asked: BTreeMap<String, ScriptedCall>,
     /// The tokens of sessions of which nothing is promised.
     passed_over: BTreeSet<String>,
+    /// The turns that were cancelled: what they received from the inbox went back there, and calls that it
+    /// asks for are made again. The guest is told of those, see `undone`.
+    cancelled: BTreeSet<(String, u64)>,
+}
+
+/// How often a call was executed.
+#[derive(Default)]
+struct Executed {
+    /// By turns that completed.
+    kept: usize,
+    /// By each turn that was cancelled.
+    cancelled: BTreeMap<u64, usize>,
 }
 
 impl ToolCalls {
     pub(super) fn collect(
         &mut self,
         session: &SessionFacts,
-        turns: &[Turn<'_>],
+        turns: &Turns<'_>,
         scripts: &Scripts<'_>,
     ) {
+        let cancelled = turns.own_cancelled().iter();
+        self.cancelled
+            .extend(cancelled.map(|turn| (session.id.clone(), turn.number)));
         let sent = session.acknowledged.iter();
         for script in sent.flat_map(|sent| sent.script.family()) {
             let calls = script.acts.iter().flat_map(|act| act.calls());
             self.asked
                 .extend(calls.map(|call| (call.token.clone(), call.clone())));
         }
-        for turn in turns {
+        for turn in turns.own() {
             let acts: Vec<ActReport> = turn.told("act");
             let results: BTreeMap<_, _> = acts
                 .iter()
@@ -81,30 +97,45 @@ impl ToolCalls {
     pub(super) fn check(&self, facts: &Facts, verdict: &mut Verdict) {
         verdict.count("calls", self.made.len());
         verdict.count("executions", facts.executions.len());
-        let mut executed: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut executed: BTreeMap<&str, Executed> = BTreeMap::new();
         for execution in &facts.executions {
             if !self.passed_over.contains(&execution.token) {
-                *executed.entry(&execution.token).or_default() += 1;
+                let of = executed.entry(&execution.token).or_default();
+                match self.cancelled_turn(&execution.key) {
+                    Some(turn) => *of.cancelled.entry(turn).or_default() += 1,
+                    None => of.kept += 1,
+                }
             }
         }
         for (token, times) in &executed {
+            let most = times.cancelled.values().copied().max().unwrap_or_default();
             match self.asked.get(*token) {
                 None => verdict.wrong(
                     ViolationKind::Output,
                     format!("{token} was executed, and no script asks for it"),
                 ),
-                Some(call) if !call.is_repeatable() && *times > 1 => verdict.wrong(
+                Some(call) if !call.is_repeatable() && most.max(times.kept) > 1 => verdict.wrong(
                     ViolationKind::ExecutedTwice,
-                    format!("{} {token} was executed {times} times", call.tool),
+                    format!(
+                        "{} {token} was executed {} times, and by cancelled turns {:?} times",
+                        call.tool, times.kept, times.cancelled
+                    ),
                 ),
                 Some(_) => {}
             }
         }
         for (token, made) in &self.made {
-            let times = executed.get(token.as_str()).copied().unwrap_or_default();
+            let times = executed.get(token.as_str()).map_or(0, |of| of.kept);
             self.call(facts, token, made, times, verdict);
         }
-        keys(facts, &self.passed_over, verdict);
+        self.keys(facts, verdict);
+    }
+
+    /// Returns the number of the turn that made a call with this key, if it was cancelled.
+    fn cancelled_turn(&self, key: &str) -> Option<u64> {
+        let (session, turn) = turn_of(key)?;
+        let cancelled = self.cancelled.contains(&(session.to_owned(), turn));
+        cancelled.then_some(turn)
     }
 
     fn call(&self, facts: &Facts, token: &str, made: &Made, times: usize, verdict: &mut Verdict) {
@@ -144,46 +175,38 @@ impl ToolCalls {
             verdict.wrong(ViolationKind::ToldFailed, text);
         }
     }
-}
 
-/// Returns a key without its step and its part.
-fn placeless(key: &str) -> (&str, &str) {
-    let mut parts = key.rsplitn(4, '/');
-    match (parts.next(), parts.next(), parts.next(), parts.next()) {
-        (Some(call), Some(_), Some(_), Some(turn)) => (turn, call),
-        _ => (key, ""),
-    }
-}
-
-/// Checks that all executions of a call carry one key, and that no other call carries it. A turn
-/// that runs anew because nothing that binds it was executed may find more in its inbox, and so
-/// reach a call in a later step than before.
-fn keys(facts: &Facts, passed_over: &BTreeSet<String>, verdict: &mut Verdict) {
-    let mut keys_of: BTreeMap<&str, BTreeSet<(&str, &str)>> = BTreeMap::new();
-    let mut tokens_of: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for execution in &facts.executions {
-        let (token, key) = (execution.token.as_str(), execution.key.as_str());
-        // A call of a history that was cut is made again under another key. No other call has it, though.
-        if !passed_over.contains(token) {
-            keys_of.entry(token).or_default().insert(placeless(key));
+    /// Checks that all executions of a call carry one key, and that no other call carries it. A turn
+    /// that runs anew because nothing that binds it was executed may find more in its inbox, and so
+    /// reach a call in a later step than before.
+    fn keys(&self, facts: &Facts, verdict: &mut Verdict) {
+        let mut keys_of: BTreeMap<&str, BTreeSet<(&str, &str)>> = BTreeMap::new();
+        let mut tokens_of: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        for execution in &facts.executions {
+            let (token, key) = (execution.token.as_str(), execution.key.as_str());
+            // A call of a history that was cut is made again under another key, and so is one of a turn
+            // that was cancelled. No other call has it, though.
+            if !self.passed_over.contains(token) && self.cancelled_turn(key).is_none() {
+                keys_of.entry(token).or_default().insert(placeless(key));
+            }
+            tokens_of.entry(key).or_default().insert(token);
+            if key.is_empty() {
+                verdict.wrong(
+                    ViolationKind::Keys,
+                    format!("{token} was executed without a key"),
+                );
+            }
         }
-        tokens_of.entry(key).or_default().insert(token);
-        if key.is_empty() {
+        for (token, keys) in keys_of.iter().filter(|(_, keys)| keys.len() > 1) {
+            let text = format!("executions of {token} carry {} keys: {keys:?}", keys.len());
+            verdict.wrong(ViolationKind::Keys, text);
+        }
+        let shared = |key: &str, tokens: &BTreeSet<&str>| !key.is_empty() && tokens.len() > 1;
+        for (key, tokens) in tokens_of.iter().filter(|(key, tokens)| shared(key, tokens)) {
             verdict.wrong(
                 ViolationKind::Keys,
-                format!("{token} was executed without a key"),
+                format!("{key} is the key of {tokens:?}"),
             );
         }
-    }
-    for (token, keys) in keys_of.iter().filter(|(_, keys)| keys.len() > 1) {
-        let text = format!("executions of {token} carry {} keys: {keys:?}", keys.len());
-        verdict.wrong(ViolationKind::Keys, text);
-    }
-    let shared = |key: &str, tokens: &BTreeSet<&str>| !key.is_empty() && tokens.len() > 1;
-    for (key, tokens) in tokens_of.iter().filter(|(key, tokens)| shared(key, tokens)) {
-        verdict.wrong(
-            ViolationKind::Keys,
-            format!("{key} is the key of {tokens:?}"),
-        );
     }
 }

@@ -1,12 +1,19 @@
 //! The checks of a run, one module per promise.
 
+mod copies;
+mod counter;
+mod dead_letters;
 mod effects;
 mod events;
+mod keys;
 mod messages;
 mod notices;
 mod output;
+mod replaced;
+mod rewinds;
 mod timers;
 mod turns;
+mod undone;
 
 use crate::checker::{Facts, Verdict, ViolationKind};
 
@@ -23,6 +30,9 @@ pub const COUNTED: &[&str] = &[
     "events",
     "notices",
     "timers",
+    "rewinds",
+    "copies",
+    "effects told",
     "touched",
     "lost",
     "turns failed",
@@ -38,6 +48,9 @@ pub const COUNTED: &[&str] = &[
     "notices missing",
     "notices doubled",
     "notices wrong",
+    "effects untold",
+    "rewinds wrong",
+    "copies wrong",
     "timers lost",
     "timers doubled",
     "timers early",
@@ -63,6 +76,9 @@ fn counted_as(kind: ViolationKind) -> &'static str {
         ViolationKind::NoticeMissing => "notices missing",
         ViolationKind::NoticeDoubled => "notices doubled",
         ViolationKind::NoticeWrong => "notices wrong",
+        ViolationKind::Untold => "effects untold",
+        ViolationKind::Rewind => "rewinds wrong",
+        ViolationKind::Copy => "copies wrong",
         ViolationKind::TimerLost => "timers lost",
         ViolationKind::TimerDoubled => "timers doubled",
         ViolationKind::TimerEarly => "timers early",
@@ -81,6 +97,7 @@ pub fn check_history(facts: &Facts) -> Verdict {
     }
     verdict.count("sessions", facts.sessions.len());
     let mut calls = effects::ToolCalls::default();
+    let mut knowledge = undone::Knowledge::new(facts);
     for session in &facts.sessions {
         if session.touched.is_some() {
             verdict.count("touched", 1);
@@ -89,10 +106,17 @@ pub fn check_history(facts: &Facts) -> Verdict {
         }
         events::check(session, &mut verdict);
         let turns = turns::read(session, &mut verdict);
-        let scripts = messages::check(session, &turns, &mut verdict);
-        output::check(session, &turns, &scripts, &mut verdict);
-        notices::check(session, &turns, &mut verdict);
-        timers::check(session, &turns, &scripts, &mut verdict);
+        let scripts = messages::read(session, &mut verdict);
+        messages::check(session, &turns, &scripts, &mut verdict);
+        dead_letters::check(session, &turns, &mut verdict);
+        output::check(session, turns.own(), &scripts, &mut verdict);
+        counter::check(session, &turns, &mut verdict);
+        notices::check(session, turns.own(), &mut verdict);
+        replaced::check(session, &turns, &mut verdict);
+        timers::check(session, turns.own(), &scripts, &mut verdict);
+        rewinds::check(session, &mut verdict);
+        copies::check(session, facts, &mut verdict);
+        knowledge.check(session, &turns, &scripts, &mut verdict);
         calls.collect(session, &turns, &scripts);
     }
     calls.check(facts, &mut verdict);

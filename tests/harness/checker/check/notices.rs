@@ -1,6 +1,8 @@
 //! Checks recovery messages: one per session and restart, none without a restart, before the
-//! output. Also checks reports of stopped turns: there is none unless turns were stopped.
+//! output. Also checks reports of stopped turns: there is none unless turns were stopped. A notice of a
+//! replaced state stands in the place of a restart's, and may be about one as well.
 
+use super::replaced::is_of_replaced;
 use super::turns::Turn;
 use crate::Event;
 use crate::checker::{NoticeReport, SessionFacts, StoppedReport, Verdict, ViolationKind};
@@ -11,17 +13,19 @@ pub(super) fn check(session: &SessionFacts, turns: &[Turn<'_>], verdict: &mut Ve
     let mut seen = session.created_in;
     for (turn, index) in turns.iter().zip(0..) {
         let number = turn.number;
-        let is_notice = |event: &&&Event| event.kind == "notice";
-        let all = turn.events.iter().filter(is_notice).copied();
         let is_stopped = |event: &&Event| event.cause.as_deref() == Some("stopped");
-        let (stopped, notices): (Vec<&Event>, Vec<&Event>) = all.partition(is_stopped);
+        let (stopped, notices): (Vec<&Event>, Vec<&Event>) = turn.notices().partition(is_stopped);
         let failed = |event: &Event| event.is_turn("failed") && event.turn < Some(number);
         let may_be = session.events.iter().any(failed);
         told_stopped(id, turn, &stopped, may_be, verdict);
         verdict.count("notices", notices.len());
         for notice in &notices {
             let generation = notice.generation.unwrap_or_default();
-            if generation <= seen {
+            let is_news = match is_of_replaced(notice) {
+                true => generation >= seen,
+                false => generation > seen,
+            };
+            if !is_news {
                 let text = format!(
                     "{id}: turn {number} is told of generation {generation}, and knew of {seen}"
                 );
@@ -89,11 +93,26 @@ fn told(id: &str, turn: &Turn<'_>, notices: &[&Event], verdict: &mut Verdict) {
     let received: Vec<NoticeReport> = turn.told("notice");
     let by_guest: Vec<_> = received
         .iter()
-        .map(|notice| (Some(notice.generation), Some(notice.cause.as_str())))
+        .map(|notice| {
+            let further = notice.stopped.as_deref();
+            (
+                Some(notice.generation),
+                Some(notice.cause.as_str()),
+                further,
+            )
+        })
         .collect();
     let by_host: Vec<_> = notices
         .iter()
-        .map(|notice| (notice.generation, notice.cause.as_deref()))
+        .map(|notice| {
+            // Guests know restarts only: a replaced state is an operator's doing.
+            let cause = match is_of_replaced(notice) {
+                true => Some("operator"),
+                false => notice.cause.as_deref(),
+            };
+            let further = notice.said().split_once('\n').map(|(_, further)| further);
+            (notice.generation, cause, further)
+        })
         .collect();
     if by_guest != by_host {
         let text = format!(

@@ -22,6 +22,9 @@ pub const POINTS: &[&str] = &[
     "ended.synced",
     "published",
     "acknowledged",
+    // The records that are none of these: of a session that is rewound, copied, or moved to another component.
+    "other.append",
+    "other.synced",
     "store.write.before",
     "store.write.after",
 ];
@@ -50,6 +53,8 @@ pub enum Disturbance {
         /// The time between the two edits, in milliseconds.
         gap_ms: u64,
     },
+    /// Edits the configuration so that the plugin has another component.
+    Component(Variant),
     /// Makes the configuration invalid, then valid again.
     InvalidEdit(Invalid),
     /// Requests a restart.
@@ -68,6 +73,33 @@ pub enum Save {
     Rename,
     /// Empties the old file and writes it again.
     Truncate,
+}
+
+/// A component of the plugin, see `guests/scripted/src/component.rs`. None loses the state of another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variant {
+    Plain,
+    /// It takes over what `Plain` has written, and the other way round.
+    Added,
+    /// What it writes, it alone takes over.
+    Schema2,
+    /// It takes over nothing of the others.
+    Retyped,
+    /// It takes over nothing at all.
+    Trap,
+}
+
+impl Variant {
+    /// Returns the name that the guest knows it by.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Added => "added",
+            Self::Schema2 => "schema2",
+            Self::Retyped => "retyped",
+            Self::Trap => "trap",
+        }
+    }
 }
 
 /// In which way a configuration is invalid.
@@ -137,9 +169,16 @@ impl Disturbance {
                 Self::Fault { arm, power }
             }
             63..72 => Self::PowerCut,
-            72..80 => Self::Edit(match rng.random_bool(0.5) {
+            72..76 => Self::Edit(match rng.random_bool(0.5) {
                 true => Save::Rename,
                 false => Save::Truncate,
+            }),
+            76..80 => Self::Component(match rng.random_range(0..5) {
+                0 => Variant::Plain,
+                1 => Variant::Added,
+                2 => Variant::Schema2,
+                3 => Variant::Retyped,
+                _ => Variant::Trap,
             }),
             80..84 => Self::EditTwice {
                 gap_ms: rng.random_range(0..400),

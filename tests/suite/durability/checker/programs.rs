@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::mem::discriminant;
 
-use abide_tests::checker::program::{Disturbance, Means, Program};
+use abide_tests::checker::program::{Disturbance, Means, Program, Variant, WayBackAct};
 use abide_tests::checker::{Act, Script};
 
 const TOOLS: Means = Means { tools: true };
@@ -69,7 +69,7 @@ fn programs_use_all_there_is() {
     }
     assert_eq!(acts.len(), 9, "{acts:?}");
     let kinds: HashSet<_> = disturbances.iter().map(discriminant).collect();
-    assert_eq!(kinds.len(), 11);
+    assert_eq!(kinds.len(), 12);
     assert!(
         disturbances
             .iter()
@@ -77,6 +77,39 @@ fn programs_use_all_there_is() {
     );
     // A thousand kills in two hundred seeds, even if some failpoints are never crossed.
     assert!(kills > 1200, "{kills} kills");
+}
+
+#[test]
+fn programs_take_all_ways_back() {
+    let programs: Vec<_> = (0..SEEDS).map(|seed| Program::new(seed, TOOLS)).collect();
+    let rounds = || programs.iter().flat_map(|program| &program.rounds);
+    let acts: Vec<_> = rounds()
+        .flat_map(|round| &round.ways_back)
+        .map(|way| way.act)
+        .collect();
+    let kinds: HashSet<_> = acts.iter().map(discriminant).collect();
+    assert_eq!(kinds.len(), 3);
+    assert!(acts.len() > 800, "{}", acts.len());
+    let present = |act: &&WayBackAct| matches!(act, WayBackAct::Fork { point: None });
+    assert!(acts.iter().any(|act| present(&act)));
+    // Beyond the program's own sessions, copies are meant.
+    let ways = || rounds().flat_map(|round| &round.ways_back);
+    assert!(ways().any(|way| way.session >= 6));
+    let moments = rounds().flat_map(|round| &round.moments);
+    let variants: BTreeSet<_> = moments
+        .filter_map(|moment| match moment.what {
+            Disturbance::Component(to) => Some(Variant::as_str(to)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(variants.len(), 5, "{variants:?}");
+    // Without a first probation that is over, there are none.
+    let short = programs.iter().filter(|it| it.probation_ms.is_some());
+    assert!(short.count() > 150);
+    // A session that damage touches has other troubles.
+    let is_damage = |what: &Disturbance| matches!(what, Disturbance::Damage { .. });
+    let mut damaged = rounds().filter(|it| it.moments.iter().any(|it| is_damage(&it.what)));
+    assert!(damaged.all(|round| round.ways_back.is_empty()));
 }
 
 #[test]

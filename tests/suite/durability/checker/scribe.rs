@@ -10,11 +10,18 @@ use serde_json::{Value, json};
 pub(super) const EPOCH_MS: u64 = 1_700_000_000_000;
 
 /// Writes the events that a correct daemon would write.
-#[derive(Default)]
-struct Scribe {
-    events: Vec<Event>,
-    executions: Vec<Execution>,
+#[derive(Clone, Default)]
+pub(super) struct Scribe {
+    pub(super) events: Vec<Event>,
+    pub(super) executions: Vec<Execution>,
+    /// The number of the last turn.
     turns: u64,
+    /// The turns that the guest has counted.
+    pub(super) count: u64,
+    /// What the next turn is told of its state: the cause and the text.
+    owed: Option<(String, String)>,
+    /// The timeline that its events are on, if it is not the first.
+    pub(super) timeline: Option<String>,
 }
 
 impl Scribe {
@@ -23,12 +30,15 @@ impl Scribe {
         let cursor = self.events.len() as u64 + 1;
         let ms = 10 * cursor;
         event["cursor"] = cursor.into();
+        if let Some(timeline) = &self.timeline {
+            event["timeline"] = timeline.as_str().into();
+        }
         event["at"] = format!("2023-11-14T22:13:{:02}.{:03}Z", 20 + ms / 1000, ms % 1000).into();
         self.events
             .push(serde_json::from_value(event).expect("an event"));
     }
 
-    fn message(&mut self, id: &str, script: &Script) {
+    pub(super) fn message(&mut self, id: &str, script: &Script) {
         self.event(
             json!({"kind": "message", "turn": null, "from": "user", "message": id,
                           "text": script.text()}),
@@ -36,11 +46,22 @@ impl Scribe {
     }
 
     /// Adds a turn over messages: the first began it, the others were received during it.
-    fn turn(&mut self, notice: Option<u64>, messages: &[(&str, &Script)]) {
+    pub(super) fn turn(&mut self, notice: Option<u64>, messages: &[(&str, &Script)]) {
         self.turns += 1;
+        self.count += 1;
         let turn = self.turns;
         let (first, script) = messages[0];
         self.event(json!({"kind": "turn", "turn": turn, "status": "started", "message": first}));
+        if let Some((cause, text)) = self.owed.take() {
+            self.event(json!({"kind": "notice", "turn": turn, "cause": cause,
+                              "generation": 2, "text": text}));
+            let mut data = json!({"generation": 2, "cause": "operator",
+                                  "interruption": null, "unknown_steps": []});
+            if let Some((_, stopped)) = text.split_once('\n') {
+                data["stopped"] = stopped.into();
+            }
+            self.custom("notice", &data);
+        }
         if let Some(generation) = notice {
             self.event(json!({"kind": "notice", "turn": turn, "cause": "crash",
                               "generation": generation, "text": "[system]"}));
@@ -96,13 +117,55 @@ impl Scribe {
                 other => panic!("the checker's programs do not contain {other:?}"),
             }
         }
-        self.say(format!("done {} #{}", script.id, self.turns));
+        self.say(format!("done {} #{}", script.id, self.count));
+    }
+
+    /// Adds a turn that a rewind cancels: it had made a call, if there is one.
+    pub(super) fn cancelled(&mut self, message: &str, call: Option<&ScriptedCall>) {
+        self.turns += 1;
+        let turn = self.turns;
+        self.event(json!({"kind": "turn", "turn": turn, "status": "started", "message": message}));
+        if let Some(call) = call {
+            self.execute(call);
+        }
+        self.event(
+            json!({"kind": "turn", "turn": turn, "status": "failed", "message": message,
+                          "reason": "the turn was cancelled, as the session was rewound"}),
+        );
+    }
+
+    /// Adds a rewind to a state. The next turn is told of these calls.
+    pub(super) fn rewind(&mut self, cursor: u64, turn: u64, count: u64, undone: &[&str]) {
+        let text = format!("This session was rewound: it is as it was after turn {turn}.");
+        self.event(
+            json!({"kind": "rewound", "turn": null, "to_cursor": cursor, "to_turn": turn,
+                          "text": text}),
+        );
+        self.count = count;
+        self.owed = Some(("rewound".to_owned(), told(&text, undone)));
+    }
+
+    /// Adds the beginning of a copy.
+    pub(super) fn origin(&mut self, how: &str, session: &str, undone: &[&str]) {
+        let text = format!("This session is a copy of session {session}.");
+        let previous = self.events.last();
+        let previous = json!({"last": previous.map_or(0, |event| event.cursor)});
+        self.event(
+            json!({"kind": "origin", "turn": null, "how": how, "session": session,
+                          "text": text, "previous": previous}),
+        );
+        self.owed = Some((how.to_owned(), told(&text, undone)));
+    }
+
+    /// Returns the cursor of the last event.
+    pub(super) fn cursor(&self) -> u64 {
+        self.events.len() as u64
     }
 
     fn execute(&mut self, call: &ScriptedCall) {
         self.executions.push(Execution {
             token: call.token.clone(),
-            key: format!("key of {}", call.token),
+            key: format!("s0/{}/1/0/{}", self.turns, call.token),
         });
     }
 
@@ -137,6 +200,14 @@ impl Scribe {
             event.cursor = cursor;
         }
     }
+}
+
+/// Returns the text of a notice that tells of a replaced state, and of calls that it does not know of.
+fn told(text: &str, undone: &[&str]) -> String {
+    let calls = undone
+        .iter()
+        .map(|token| format!("\n- t__record {{\"token\":\"{token}\"}} -> written"));
+    format!("[system] {text}{}", calls.collect::<String>())
 }
 
 /// Returns a run without violations, of one session over one restart.
