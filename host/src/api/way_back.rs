@@ -75,7 +75,7 @@ pub(super) async fn points(
 pub(super) struct RewindBody {
     /// The cursor of the restore point; on a later timeline `T.N`.
     #[serde(deserialize_with = "point")]
-    #[schema(value_type = String, pattern = "^([a-z0-9]{8}\\.)?[0-9]{1,19}$")]
+    #[schema(value_type = String, pattern = "^([a-hjkmnp-tv-z][a-hjkmnp-tv-z0-9]{7}\\.)?[0-9]{1,19}$")]
     to: EventId,
 }
 
@@ -112,7 +112,7 @@ pub(super) struct ForkBody {
     id: SessionId,
     /// The cursor of the restore point to copy; if left out, the session is copied as it is.
     #[serde(default, deserialize_with = "point_or_none")]
-    #[schema(value_type = String, required = false, pattern = "^([a-z0-9]{8}\\.)?[0-9]{1,19}$")]
+    #[schema(value_type = String, required = false, pattern = "^([a-hjkmnp-tv-z][a-hjkmnp-tv-z0-9]{7}\\.)?[0-9]{1,19}$")]
     at: Option<EventId>,
 }
 
@@ -151,7 +151,7 @@ pub(super) async fn fork(
 pub(super) struct ExportQuery {
     /// The cursor of the restore point to export; if left out, the session is exported as it is.
     #[serde(default, deserialize_with = "point_or_none")]
-    #[param(value_type = Option<String>, pattern = "^([a-z0-9]{8}\\.)?[0-9]{1,19}$")]
+    #[param(value_type = Option<String>, pattern = "^([a-hjkmnp-tv-z][a-hjkmnp-tv-z0-9]{7}\\.)?[0-9]{1,19}$")]
     at: Option<EventId>,
     /// Whether the component that wrote the state comes along: a daemon without it can then run the session.
     #[serde(default)]

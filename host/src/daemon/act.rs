@@ -176,7 +176,8 @@ impl Daemon {
             SecretFiles::of(&change.config, &SecretFiles::default())
         });
         let config = LaunchSpec::of(&change.own, &secrets).to_memfd()?;
-        if let Err(reason) = self.records.persist_now(record.clone()).await {
+        let persisted = self.records.persist_now(record.clone()).await;
+        if let Err(reason) = persisted.or_else(|reason| self.unless_mending(reason)) {
             if self.store.failing().is_none() {
                 // A disk that only takes its time may have written it in the end.
                 self.records.persist_later(RestartRecord {
@@ -219,6 +220,19 @@ impl Daemon {
         written.map_err(|reason| unrecorded("the drain cannot be recorded", reason).setback())
     }
 
+    /// Passes over a failure where the store is damaged, and takes writes: what cannot be read keeps nobody
+    /// from the restart that writes the store anew.
+    fn unless_mending(&self, reason: String) -> Result<(), String> {
+        if self.store.damage().is_none() || self.store.failing().is_some() {
+            return Err(reason);
+        }
+        tracing::error!(
+            reason,
+            "the store is damaged: this restart is not recorded as a whole"
+        );
+        Ok(())
+    }
+
     /// Records the stop, with the sessions that the next start must bring back.
     async fn record_stop(&mut self, generation: Generation, why: &str) -> Result<u64, Setback> {
         let mut stop = record(generation, Cause::Operator, why, VERSION, UnixMillis::now());
@@ -236,15 +250,23 @@ impl Daemon {
     async fn write_manifest(&mut self, record: &mut RestartRecord) -> Result<u64, String> {
         let lifecycle = self.lifecycle.clone();
         let active = tokio::task::spawn_blocking(move || lifecycle.active());
-        let active = active
-            .await
-            .map_err(|error| error.to_string())?
-            .map_err(|error| error.to_string())?;
+        let active = active.await.map_err(|error| error.to_string())?;
+        let active = match active {
+            Ok(active) => active,
+            // Without the list, the next worker brings back those that it finds active itself.
+            Err(error) => self
+                .unless_mending(error.to_string())
+                .map(|()| Vec::new())?,
+        };
         record.active = active.len() as u64;
         let (store, generation) = (self.store.clone(), record.generation);
         let write = move || store.put_active_sessions(generation, &active);
-        self.records.write(write).await?;
-        self.records.persist_now(record.clone()).await?;
+        if let Err(reason) = self.records.write(write).await {
+            self.unless_mending(reason)?;
+        }
+        if let Err(reason) = self.records.persist_now(record.clone()).await {
+            self.unless_mending(reason)?;
+        }
         // Flush ahead: otherwise the store would flush when it closes, while clients wait.
         let store = self.store.clone();
         if let Err(error) = self.records.write(move || store.flush()).await {
@@ -259,6 +281,7 @@ impl Daemon {
         };
         let record = planned.record.clone();
         let written = self.records.persist_now(record).await;
+        let written = written.or_else(|reason| self.unless_mending(reason));
         written.map_err(|reason| {
             unrecorded(
                 "nothing is handed over, for the store takes no write",

@@ -4,14 +4,17 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use abide_tests::{Daemon, Setup};
+use abide_tests::damage::files_by_kind;
+use abide_tests::{Daemon, Setup, until};
 use serde_json::Value;
 
 use crate::backup::abide;
 
 /// A stopped daemon whose sessions are in tables.
 async fn stopped() -> Daemon {
-    let mut daemon = Daemon::start(Setup::default()).await;
+    let mut setup = Setup::default();
+    setup.daemon.push("probation = \"100ms\"".to_owned());
+    let mut daemon = Daemon::start(setup).await;
     let client = daemon.client();
     for id in ["one", "two", "three"] {
         client.open(id, "echo").await;
@@ -106,4 +109,38 @@ async fn a_damaged_table_costs_what_is_in_it_and_all_of_that_is_named() {
     assert!(daemon.stop().await.success());
     let sound = abide(&daemon, &["store", "check"]);
     assert!(sound.status.success(), "{sound:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_restart_reads_keeps_it_from_no_mending() {
+    for kind in ["table index", "table default", "table sessions"] {
+        let mut daemon = stopped().await;
+        let files = files_by_kind(&daemon.folder().join("data")).expect("the folder is ours");
+        for table in &files[kind] {
+            let mut damaged = fs::read(table).expect("the file is ours");
+            damaged[10] ^= 1;
+            fs::write(table, damaged).expect("the file is ours");
+        }
+        // It is met at the opening, or once the daemon serves: then a restart mends it.
+        daemon.start_again().await;
+        let client = daemon.client();
+        client.get("/v1/sessions").await.expect("an answer");
+        until(
+            &format!("{kind}: the store to be written anew"),
+            async || {
+                let status = daemon.status().await;
+                let mut findings = status["watchdog"].as_array()?.iter();
+                findings
+                    .find(|finding| finding["kind"] == "store_mended")
+                    .map(drop)
+            },
+        )
+        .await;
+        client.open("new", "echo").await;
+        assert_eq!(
+            client.chat("new", "hi").await.said(),
+            ["#1 user: hi"],
+            "{kind}"
+        );
+    }
 }
