@@ -78,10 +78,10 @@ impl Session {
         let mut records = Vec::new();
         if ends_turn {
             let failure = cancelled("the turn was cancelled on request");
-            let ended = self.fail(failure, at).ok_or(Refusal::NothingRuns)?;
-            // Before the turn ends: only an open turn's approvals can be decided.
-            records.extend(self.withdraw(at));
-            records.push(ended);
+            records = self.end_open(failure, at);
+            if records.is_empty() {
+                return Err(Refusal::NothingRuns);
+            }
         }
         let waiting = self.queue.iter().filter(|queued| match scope {
             CancelScope::Turn => false,

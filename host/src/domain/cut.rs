@@ -40,10 +40,8 @@ impl Session {
             detail,
             at,
         })];
-        // Before the turn ends: only an open turn's approvals can be decided.
-        records.extend(self.withdraw(at));
-        if let Some(ended) = self.fail(failure, at) {
-            records.push(ended);
+        records.extend(self.end_open(failure, at));
+        if self.progress.open.is_some() {
             // This fault is about the turn that has ended.
             let fault = self.progress.fault.as_ref();
             if fault.is_some_and(|fault| fault.code == FaultCode::KillsWorker) {

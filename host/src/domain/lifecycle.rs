@@ -273,6 +273,14 @@ impl Session {
         }))
     }
 
+    /// Returns the records by which the open turn fails from outside, with its approvals; none if no turn is
+    /// open.
+    pub(super) fn end_open(&self, failure: TurnFailure, at: UnixMillis) -> Vec<Record> {
+        let ended = self.fail(failure, at);
+        // Before the turn ends: only an open turn's approvals can be decided.
+        self.withdraw(at).into_iter().chain(ended).collect()
+    }
+
     /// Returns the record that faults the session; none if it already has this fault or is closed.
     pub fn fault(&self, fault: Fault, at: UnixMillis) -> Option<Record> {
         let news = self.progress.closed.is_none() && self.progress.fault.as_ref() != Some(&fault);
@@ -344,7 +352,6 @@ impl Session {
             code: FailureCode::Closed,
             text: "the session was closed before the message was answered".to_owned(),
         };
-        let cut = self.fail(failure(), at);
         let waiting = self.queue.iter().map(|queued| {
             Record::Discarded(Discarded {
                 message: queued.id.clone(),
@@ -352,11 +359,9 @@ impl Session {
                 at,
             })
         });
-        // Decide the approvals before the turn ends: only an open turn's approvals can be decided.
         Ok(self
-            .withdraw(at)
+            .end_open(failure(), at)
             .into_iter()
-            .chain(cut)
             .chain(waiting)
             .chain([Record::Closed(Closed { at })])
             .collect())

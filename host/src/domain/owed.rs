@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{HistoryCut, MadeCalls, StateReplaced, StoppedTurn, StoppedTurns};
+use super::{HistoryCut, StateReplaced, StoppedTurn, StoppedTurns};
 
 /// What a guest has yet to be told.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,7 +54,7 @@ impl ToldTurns {
         let effects = &mut self.effects;
         effects.earlier_calls = effects.earlier_calls.saturating_add(turns.earlier_calls);
         for stopped in turns.turns.iter().filter(|stopped| is_meant(stopped)) {
-            let it = (stopped.turn, MadeCalls::count(&stopped.calls));
+            let it = (stopped.turn, stopped.calls.count());
             if self.known.contains(&it) {
                 continue;
             }

@@ -141,9 +141,7 @@ impl Session {
             code: FailureCode::Cancelled,
             text: "the turn was cancelled, as the session was rewound".to_owned(),
         };
-        let ended = self.fail(failure, at);
-        // Before the turn ends: only an open turn's approvals can be decided.
-        let mut records: Vec<_> = self.withdraw(at).into_iter().chain(ended).collect();
+        let mut records = self.end_open(failure, at);
         if self.progress.fault.is_some() {
             records.push(Record::Resumed(Resumed { at }));
         }

@@ -74,7 +74,7 @@ impl Store {
             let (first, bound) = keys::all_of(id);
             let mut entries = db.range(Keyspace::Log, &first, &bound);
             entries.seek_for_prev(keys::position(id, point.at));
-            let (mut history, mut bytes) = (Vec::new(), 0);
+            let (mut history, mut bytes): (StoredRecords, usize) = (Vec::new(), 0);
             while let Some((key, value)) = entries.item() {
                 bytes += history_weight(value);
                 let at = keys::position_of(key)
@@ -82,10 +82,7 @@ impl Store {
                 // What is before a gap cannot be copied.
                 let follows = match history.last() {
                     None => at == point.at,
-                    Some((later, _)) => {
-                        let later: &LogPos = later;
-                        later.seq == at.seq + 1
-                    }
+                    Some((later, _)) => later.seq == at.seq + 1,
                 };
                 if bytes > bytes_max || !follows {
                     break;
