@@ -101,6 +101,25 @@ impl SessionFacts {
         self.snapshots.iter().any(|(found, _)| found.at == at)
     }
 
+    /// Returns the newest snapshot of a state that no rewind has undone.
+    pub(super) fn newest_that_stands(&self) -> Option<SnapshotRef> {
+        // From the end on: where the session was rewound, its history goes on before the point, and
+        // rewinds in between are undone themselves.
+        let mut undone: Vec<(LogPos, LogPos)> = Vec::new();
+        for (at, record) in self.log.iter().rev() {
+            let stands = undone.last().is_none_or(|(to, _)| at <= to);
+            if let (true, Record::Rewound(rewound)) = (stands, record) {
+                undone.push((rewound.to, *at));
+            }
+        }
+        let mut snapshots = self.snapshots.iter().rev().map(|(found, _)| *found);
+        snapshots.find(|found| {
+            let is_within =
+                |(to, rewound): &(LogPos, LogPos)| found.at > *to && found.at < *rewound;
+            !undone.iter().any(is_within)
+        })
+    }
+
     /// Returns the restore points that its history reaches up to `present` and whose snapshots are there.
     pub(super) fn readable_points(&self, present: LogPos) -> Vec<Point> {
         let mut points = self.points.clone();
@@ -128,4 +147,68 @@ fn snapshot(at: LogPos, bytes: &[u8]) -> Option<(SnapshotRef, String)> {
         schema: found.schema,
     };
     Some((reference, found.plugin))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Digest, Owed, Rewound, UnixMillis};
+
+    fn at(seq: u64) -> LogPos {
+        LogPos { cursor: seq, seq }
+    }
+
+    fn rewound(to: u64) -> Record {
+        Record::Rewound(Rewound {
+            to: at(to),
+            cursor: to,
+            turn: to,
+            component: Digest::of(b"c"),
+            schema: 1,
+            dropped: Vec::new(),
+            returned: Vec::new(),
+            fired: Vec::new(),
+            owed: Owed::default(),
+            turns_with_effects: 0,
+            by: None,
+            at: UnixMillis(0),
+        })
+    }
+
+    #[test]
+    fn no_undone_state_is_gone_back_to() {
+        // At 60 it went back to 40, which was undone at 50 and stands again; what was rewound to at 50 does not.
+        let log = [(30, 10), (50, 20), (60, 40)];
+        let cases: [(&[u64], Option<u64>); 6] = [
+            (&[5, 40, 55, 61], Some(61)),
+            (&[5, 40, 55, 60], Some(60)),
+            (&[5, 40, 55], Some(40)),
+            (&[5, 35, 45, 55], Some(35)),
+            (&[5, 25, 45], Some(5)),
+            (&[15, 25, 45], None),
+        ];
+        for (snapshots, expected) in cases {
+            let snapshot = |seq: &u64| SnapshotRef {
+                at: at(*seq),
+                component: Digest::of(b"c"),
+                schema: 1,
+            };
+            let facts = SessionFacts {
+                id: SessionId::new("s").unwrap(),
+                identity: None,
+                kept: None,
+                queue: Vec::new(),
+                log: log.map(|(seq, to)| (at(seq), rewound(to))).to_vec(),
+                snapshots: snapshots
+                    .iter()
+                    .map(|seq| (snapshot(seq), "p".to_owned()))
+                    .collect(),
+                dead_letters: 0,
+                points: Vec::new(),
+                point_entries: 0,
+            };
+            let found = facts.newest_that_stands().map(|found| found.at.seq);
+            assert_eq!(found, expected, "{snapshots:?}");
+        }
+    }
 }

@@ -189,9 +189,8 @@ fn mend_snapshot(
         .previous
         .filter(|previous| facts.has_snapshot(previous.at));
     let Some(previous) = previous else {
-        let newest = facts.snapshots.last().map(|(found, _)| *found);
         cut.get_or_insert("its last two snapshots".to_owned());
-        if let Some(newest) = newest {
+        if let Some(newest) = facts.newest_that_stands() {
             fall_back(progress, newest);
         } else {
             lost.push("all of its snapshots: it cannot go on".to_owned());

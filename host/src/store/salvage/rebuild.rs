@@ -8,7 +8,7 @@ use super::salvaged::{Salvaged, SoundFamilies, fall_back, identity_of, stand_in}
 /// Folds the log into the state: exactly, if the log is whole from its beginning on, else as far as it
 /// shows. None if not even the session's plugin is known, or nothing of it is left.
 pub(super) fn rebuild(facts: &SessionFacts, sound: SoundFamilies) -> Option<Salvaged> {
-    let newest = facts.snapshots.last();
+    let newest = facts.newest_that_stands();
     let mut lost = Vec::new();
     let identity = identity_of(facts, sound, &mut lost)?;
     let begins = matches!(facts.log.first(), Some((_, Record::Created(_))));
@@ -25,7 +25,6 @@ pub(super) fn rebuild(facts: &SessionFacts, sound: SoundFamilies) -> Option<Salv
         }
         session.apply(record);
     }
-    let newest = newest.map(|(found, _)| *found);
     if facts.log.is_empty() {
         // The record of the snapshot is not there: what follows it begins behind it.
         let mut next = newest?.at;
