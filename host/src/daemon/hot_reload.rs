@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::config::{Config, Observed, Plan, SecretFiles};
 use crate::domain::UnixMillis;
+use crate::failpoint;
 
 use super::memory_limit::guest_memory_bytes;
 use super::plan::Rejection;
@@ -49,6 +50,7 @@ impl Daemon {
             (self.config, self.loaded, self.secrets) = (old_config, old_loaded, old_secrets);
             return Err(error);
         }
+        failpoint::point("reload.announced");
         self.registry.replace_live_config(parts);
         let guest_memory = guest_memory_bytes(&self.config.daemon);
         self.registry.set_guest_memory(guest_memory);

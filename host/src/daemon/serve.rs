@@ -18,6 +18,7 @@ use crate::domain::{
     Digest, Generation, MemoryKills, PastRestart, RelaunchReport, RestartRecord, RestartStatus,
     UnixMillis,
 };
+use crate::failpoint;
 use crate::session::{Clients, Lifecycle, Registry, RestartManifest, Settings, Signs};
 use crate::store::Store;
 use crate::supervisor::{Connection, Link, ToWorker};
@@ -221,11 +222,13 @@ pub(super) async fn serve(worker: StartedWorker) -> ExitCode {
         tracing::error!(%error, "the supervisor cannot be told that this worker serves");
         return ExitCode::FAILURE;
     }
+    failpoint::point("announced");
     daemon.server = Some(server.start());
     for connection in connections {
         daemon.adopt(connection);
     }
     daemon.begin_life(life.abandoned).await;
+    failpoint::point("life.begun");
     let mut relaunch = daemon.relaunch();
     let timers = daemon.lifecycle.clone();
     tokio::spawn(async move { timers.run_timers().await });

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use abide_tests::PATIENCE;
+use abide_tests::checker::program::Arm;
 use abide_tests::damage::{
     self, DamagedStart, Harm, damage, damaged_start, files_by_kind, is_logged, named_by, names,
 };
@@ -19,9 +20,9 @@ const WITH_SESSIONS: f64 = 0.7;
 const ANSWER: Duration = Duration::from_secs(5);
 
 impl ChaosStage {
-    /// Kills the daemon, damages a file, and starts it again. If it refuses, what can be read is
-    /// salvaged, and it is started on that.
-    pub(crate) async fn damage(&mut self, harm: Harm, seed: u64) {
+    /// Kills the daemon, damages a file, and starts it again; if it mends its store, it may die at that, as
+    /// `mending` says. If it refuses, what can be read is salvaged, and it is started on that.
+    pub(crate) async fn damage(&mut self, harm: Harm, seed: u64, mending: Option<Arm>) {
         self.disarm();
         self.kill_both(false);
         self.bury().await;
@@ -31,9 +32,7 @@ impl ChaosStage {
             Ok(None) => return,
             Err(error) => return self.trouble(format!("nothing can be damaged: {error:#}")),
         }
-        self.count("boots");
-        self.daemon.spawn_again();
-        match damaged_start(&mut self.daemon, PATIENCE).await {
+        match self.start_damaged(mending).await {
             DamagedStart::Serves => {}
             DamagedStart::Refuses(reason) => {
                 self.count("salvages");
@@ -43,6 +42,28 @@ impl ChaosStage {
             }
             DamagedStart::Neither(why) => self.trouble(format!("on a damaged folder {why}")),
         }
+    }
+
+    async fn start_damaged(&mut self, mending: Option<Arm>) -> DamagedStart {
+        let died_before = self.fired().0;
+        if let Some(arm) = mending {
+            self.arm(arm, false);
+        }
+        self.count("boots");
+        self.daemon.spawn_again();
+        let start = damaged_start(&mut self.daemon, PATIENCE).await;
+        self.disarm();
+        if self.fired().0 == died_before {
+            return start;
+        }
+        self.count("kills: while a store is mended");
+        if self.daemon.exited().is_none() {
+            return start;
+        }
+        self.bury().await;
+        self.count("boots");
+        self.daemon.spawn_again();
+        damaged_start(&mut self.daemon, PATIENCE).await
     }
 
     /// Damages a drawn file. Returns how that is counted; nothing if the file cannot be damaged so.

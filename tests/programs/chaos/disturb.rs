@@ -43,7 +43,11 @@ impl ChaosStage {
                 self.count("stops");
                 self.stop().await;
             }
-            Disturbance::Damage { harm, seed } => self.damage(*harm, *seed).await,
+            Disturbance::Damage {
+                harm,
+                seed,
+                mending,
+            } => self.damage(*harm, *seed, mending.clone()).await,
         }
         self.look().await;
     }

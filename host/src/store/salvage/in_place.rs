@@ -14,6 +14,7 @@ use std::sync::atomic::Ordering;
 
 use crate::atomic_file::sync_folder;
 use crate::domain::SalvageReport;
+use crate::failpoint;
 use crate::store::{
     cut_all::CutOrder, damage, failed_io::FailedIo, format::write_newest_format, kept_aside::make,
     options::StoreOptions, recovery::Examined, synced::SyncedMark,
@@ -33,12 +34,22 @@ pub(in crate::store) fn finish_swap(path: &Path) -> io::Result<()> {
     let (db, mended) = (path.join("db"), path.join(MENDED));
     if fs::exists(&mended)? {
         match fs::exists(&db)? {
-            false => fs::rename(&mended, &db)?,
+            false => name_it(path)?,
             true => fs::remove_dir_all(&mended)?,
         }
         sync_folder(path)?;
     }
     remove(&path.join(MENDING))
+}
+
+/// Gives the new database its name, once the damaged one has none any more.
+fn name_it(path: &Path) -> io::Result<()> {
+    // Its number is the damaged database's; the new one counts anew. Not sooner: a start that found the
+    // damaged one without it would not know what that has lost.
+    SyncedMark::forget(path)?;
+    sync_folder(path)?;
+    fs::rename(path.join(MENDED), path.join("db"))?;
+    sync_folder(path)
 }
 
 /// Writes what can be read of the database anew, and puts it in the place of the damaged one. `examined`
@@ -51,7 +62,7 @@ pub(in crate::store) fn mend(
     options: &StoreOptions,
 ) -> Result<SalvageReport, SalvageError> {
     let failed = |doing| FailedIo::of(doing, path);
-    let (db, mended, mending) = (path.join("db"), path.join(MENDED), path.join(MENDING));
+    let (db, mending) = (path.join("db"), path.join(MENDING));
     remove(&mending).map_err(failed("clear"))?;
     fs::create_dir(&mending).map_err(failed("create a folder in"))?;
     let target = NewDatabase {
@@ -73,15 +84,15 @@ pub(in crate::store) fn mend(
         write_newest_format(path)?;
     }
     let swap = || {
-        fs::rename(mending.join("db"), &mended)?;
+        fs::rename(mending.join("db"), path.join(MENDED))?;
         sync_folder(path)?;
-        // Its number is the damaged database's; the new one counts anew.
-        SyncedMark::forget(path)?;
-        sync_folder(path)?;
+        failpoint::point("mend.complete");
         fs::rename(&db, aside.join("db"))?;
-        fs::rename(&mended, &db)?;
-        sync_folder(path)?;
         sync_folder(&aside)?;
+        sync_folder(path)?;
+        failpoint::point("mend.aside");
+        name_it(path)?;
+        failpoint::point("mend.named");
         damage::clear(path)?;
         remove(&mending)
     };

@@ -29,6 +29,14 @@ pub const POINTS: &[&str] = &[
     "store.write.after",
 ];
 
+/// Those that a process passes once: at its start, when it has told the supervisor that it serves and when
+/// its restart is recorded, and at a change of the configuration that needs no restart.
+const PASSED_ONCE: &[&str] = &["announced", "life.begun", "reload.announced"];
+
+/// Those that are passed while a damaged store is written anew: when the new database is complete, when the
+/// damaged one is kept aside, and when the new one has its name.
+const MENDING: &[&str] = &["mend.complete", "mend.aside", "mend.named"];
+
 /// One disturbance of the daemon.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Disturbance {
@@ -63,7 +71,12 @@ pub enum Disturbance {
     Stop,
     /// Kills both processes, and damages a file of the data folder: which one and where depends on the
     /// seed.
-    Damage { harm: Harm, seed: u64 },
+    Damage {
+        harm: Harm,
+        seed: u64,
+        /// Where the daemon dies once more, if it mends its store.
+        mending: Option<Arm>,
+    },
 }
 
 /// How an editor saves.
@@ -200,6 +213,11 @@ impl Disturbance {
         Self::Damage {
             harm: Harm::ALL[rng.random_range(0..Harm::ALL.len())],
             seed: rng.random(),
+            mending: rng.random_bool(0.5).then(|| Arm {
+                pattern: MENDING[rng.random_range(0..MENDING.len())].to_owned(),
+                n: 1,
+                who: who(rng),
+            }),
         }
     }
 
@@ -221,18 +239,24 @@ fn arm(rng: &mut StdRng) -> Arm {
     let (pattern, n) = match rng.random_bool(0.4) {
         true => ("*", rng.random_range(1..=40)),
         false => {
-            let point = POINTS[rng.random_range(0..POINTS.len())];
-            (point, rng.random_range(1..=5))
+            let at = rng.random_range(0..POINTS.len() + PASSED_ONCE.len());
+            match POINTS.get(at) {
+                Some(&point) => (point, rng.random_range(1..=5)),
+                None => (PASSED_ONCE[at - POINTS.len()], 1),
+            }
         }
-    };
-    let who = match rng.random_range(0..10) {
-        0..5 => Who::Worker,
-        5..9 => Who::Both,
-        _ => Who::Supervisor,
     };
     Arm {
         pattern: pattern.to_owned(),
         n,
-        who,
+        who: who(rng),
+    }
+}
+
+fn who(rng: &mut StdRng) -> Who {
+    match rng.random_range(0..10) {
+        0..5 => Who::Worker,
+        5..9 => Who::Both,
+        _ => Who::Supervisor,
     }
 }
