@@ -122,6 +122,7 @@ async fn run() -> anyhow::Result<bool> {
             }
         }
     }
+    let (all, mut done) = (cases.len(), 0);
     let mut table: BTreeMap<(String, Harm, Death), Row> = BTreeMap::new();
     let mut running = JoinSet::new();
     let mut cases = cases.into_iter();
@@ -146,6 +147,11 @@ async fn run() -> anyhow::Result<bool> {
         };
         let (case, (what, end)) = ran?;
         take(&mut table, &case, &what, end);
+        done += 1;
+        if done % 100 == 0 {
+            let failed: u64 = table.values().map(|row| row.failed).sum();
+            eprintln!("{done} of {all} cases, {failed} failed");
+        }
     }
     print(&table);
     Ok(table.values().all(|row| row.failed == 0))

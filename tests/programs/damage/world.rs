@@ -186,6 +186,9 @@ pub(crate) fn spawn(folder: TempDir) -> Daemon {
     Daemon::spawn_in(folder, setup)
 }
 
+/// The sessions whose turns wait for a tool.
+const LONG: [&str; 2] = ["scripted-1", "scripted-2"];
+
 /// Runs turns in all sessions, and begins one in two of them that waits for a tool.
 pub(crate) async fn disturb(daemon: &Daemon, known: &mut KnownSessions) -> anyhow::Result<()> {
     let client = daemon.client();
@@ -196,9 +199,9 @@ pub(crate) async fn disturb(daemon: &Daemon, known: &mut KnownSessions) -> anyho
     .await;
     turn_in_all(&client, known, 900_000).await;
     observe(&client, known).await?;
-    for id in ["scripted-1", "scripted-2"] {
+    for id in LONG {
         let acts = json!([
-            {"act": "call", "tool": "record", "token": format!("long {id}"), "sleep_ms": 60_000},
+            {"act": "call", "tool": "record", "token": format!("long {id}"), "sleep_after_ms": 60_000},
         ]);
         let long = json!({"id": "long", "acts": acts}).to_string();
         let queued =
@@ -213,6 +216,13 @@ pub(crate) async fn disturb(daemon: &Daemon, known: &mut KnownSessions) -> anyho
             }
         }
     }
+    // In flight at the death that follows, or the next worker would begin them, and take their time.
+    until("the long calls to be in flight", async || {
+        let effects = fs::read_to_string(daemon.folder().join("effects")).ok()?;
+        let begun = |id: &&str| effects.contains(&format!("long {id}"));
+        LONG.iter().all(begun).then_some(())
+    })
+    .await;
     Ok(())
 }
 

@@ -74,9 +74,24 @@ pub(super) fn done(turn: u64) -> String {
     format!("done x #{turn}")
 }
 
-/// All sessions, each in another state, go over to a component that is this variant.
-async fn whatever_they_were_doing(to: &str, pinned: bool) {
-    let it = Changing::start("plain", &[]).await;
+/// What becomes of sessions under a new component.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Then {
+    GoOver,
+    /// They stay on the component that they last ran on.
+    Stay,
+    /// They go over, and their state is lost without a word.
+    Forget,
+}
+
+/// All sessions, each in another state, meet a change from the variant `from` to a component. Returns the
+/// daemon, and the sessions with the turns that they had ended on the first component.
+pub(super) async fn whatever_they_were_doing(
+    from: &str,
+    to: &[u8],
+    then: Then,
+) -> (Changing, Vec<(&'static str, u64)>) {
+    let it = Changing::start(from, &[]).await;
     let client = &it.stage.client;
     let say = async |id: &str, script: Value| {
         let posted = client.say(id, &script.to_string(), None).await;
@@ -96,14 +111,14 @@ async fn whatever_they_were_doing(to: &str, pinned: bool) {
     let timer = json!([{"act": "timer", "name": "tick", "after_ms": 2000, "script": tick}]);
     say("timer", json!({"id": "x", "acts": timer})).await;
     let note = json!([
-        {"act": "call", "tool": "note", "token": "first", "sleep_ms": 1500},
+        {"act": "call", "tool": "note", "token": "first", "sleep_after_ms": 4000},
         {"act": "call", "tool": "note", "token": "second"},
     ]);
     let open = say("mid-turn", json!({"id": "x", "acts": note})).await;
     let queued = say("mid-turn", json!({"id": "x", "acts": []})).await;
     it.stage.executed("first").await;
 
-    let generation = it.change(to).await;
+    let generation = it.replace(to).await;
     let events = client.events_once_ended("mid-turn", &queued).await;
     // The open turn ends on the component that began it, and the next one finds its state.
     let of_open = events
@@ -115,7 +130,7 @@ async fn whatever_they_were_doing(to: &str, pinned: bool) {
         .filter(|it| it.turn == of_open.turn)
         .cloned()
         .collect();
-    assert_eq!(acts(&of_open), ["call first ok", "call second ok"], "{to}");
+    assert_eq!(acts(&of_open), ["call first ok", "call second ok"]);
     for id in ["s", "idle", "timer"] {
         client.until_idle(id).await;
     }
@@ -123,9 +138,14 @@ async fn whatever_they_were_doing(to: &str, pinned: bool) {
         (it.session("timer").await["turns"] == 3).then_some(())
     })
     .await;
-    let expected = [("s", 1), ("idle", 2), ("mid-turn", 4), ("timer", 4)];
-    for (id, turns) in expected {
-        assert_eq!(it.turn(id).await, done(turns), "{to}: {id}");
+    let counted = |before: u64, since: u64| match then {
+        Then::Forget => done(since),
+        Then::GoOver | Then::Stay => done(before + since),
+    };
+    let mut ended = vec![("idle", 1), ("mid-turn", 2), ("timer", 2)];
+    assert_eq!(it.turn("s").await, done(1));
+    for ((id, before), since) in ended.iter().zip([1, 2, 2]) {
+        assert_eq!(it.turn(id).await, counted(*before, since), "{id}");
     }
     let approve = json!({"decision": "approve"});
     let asked = client
@@ -141,48 +161,69 @@ async fn whatever_they_were_doing(to: &str, pinned: bool) {
     decided.expect("an answer").expect(200);
     it.stage.executed("asked").await;
     client.until_idle("parked").await;
-    assert_eq!(it.turn("parked").await, done(3), "{to}");
+    ended.push(("parked", 2));
+    assert_eq!(it.turn("parked").await, counted(2, 1));
     for (token, times) in [("first", 1), ("second", 1), ("asked", 1)] {
-        assert_eq!(it.stage.executions(token).len(), times, "{to}: {token}");
+        assert_eq!(it.stage.executions(token).len(), times, "{token}");
     }
 
+    let pinned = then == Then::Stay;
     for id in ["s", "idle", "parked", "mid-turn", "timer"] {
         let session = it.session(id).await;
-        assert_eq!(session["state"], "idle", "{to}: {session}");
-        assert_eq!(session["dead"], 0, "{to}: {session}");
-        assert_eq!(session.get("pinned").is_some(), pinned, "{to}: {session}");
+        assert_eq!(session["state"], "idle", "{session}");
+        assert_eq!(session["dead"], 0, "{session}");
+        assert_eq!(session.get("pinned").is_some(), pinned, "{session}");
     }
     let record = it.stage.daemon.restart_record(generation).await;
     let relaunch = record.expect("it is there")["relaunch"].clone();
-    assert_eq!(relaunch["faulted"], 0, "{to}: {relaunch}");
+    assert_eq!(relaunch["faulted"], 0, "{relaunch}");
     // A worker that knows of it from the log goes on in the same way.
     it.stage.daemon.kill_worker().await;
-    assert_eq!(it.turn("idle").await.split(' ').next(), Some("done"));
+    assert_eq!(it.turn("idle").await, counted(1, 2));
     assert_eq!(it.session("idle").await.get("pinned").is_some(), pinned);
+    (it, ended)
 }
 
 macro_rules! table {
-    ($($name:ident: $to:literal, $pinned:literal;)*) => {
+    ($($name:ident: $from:literal, $to:expr, $then:ident;)*) => {
         $(
             #[tokio::test(flavor = "multi_thread")]
             async fn $name() {
-                whatever_they_were_doing($to, $pinned).await;
+                whatever_they_were_doing($from, &$to, Then::$then).await;
             }
         )*
     };
 }
 
 table! {
-    a_component_that_only_adds_takes_them_over: "added", false;
-    a_newer_schema_takes_them_over: "schema2", false;
-    another_encoding_leaves_them_where_they_are: "retyped", true;
-    a_trap_in_restore_leaves_them_where_they_are: "trap", true;
-    a_restore_without_end_leaves_them_where_they_are: "loop", true;
-    more_memory_than_the_limit_leaves_them_where_they_are: "greedy", true;
+    a_component_that_only_adds_takes_them_over: "plain", variant("added"), GoOver;
+    a_newer_schema_takes_them_over: "plain", variant("schema2"), GoOver;
+    another_encoding_leaves_them_where_they_are: "plain", variant("retyped"), Stay;
+    a_trap_in_restore_leaves_them_where_they_are: "plain", variant("trap"), Stay;
+    a_restore_without_end_leaves_them_where_they_are: "plain", variant("loop"), Stay;
+    more_memory_than_the_limit_leaves_them_where_they_are: "plain", variant("greedy"), Stay;
+    an_older_schema_leaves_them_where_they_are: "schema2", variant("plain"), Stay;
+    a_large_component_takes_them_over: "plain", large("added"), GoOver;
+}
+
+/// Returns a variant with a custom section of 20 MB, which do not compress.
+fn large(variant_name: &str) -> Vec<u8> {
+    let mut component = variant(variant_name);
+    let noise = (0..20_u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8);
+    let content: Vec<u8> = b"\x05noise".iter().copied().chain(noise).collect();
+    component.push(0);
+    let mut length = content.len();
+    while length > 0x7f {
+        component.push((length & 0x7f) as u8 | 0x80);
+        length >>= 7;
+    }
+    component.push(length as u8);
+    component.extend(content);
+    component
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_of_a_newer_schema_stays_on_the_component_that_wrote_it() {
+async fn a_session_of_a_newer_schema_goes_over_to_what_can_read_it() {
     let it = Changing::start("schema2", &[]).await;
     assert_eq!(it.turn("s").await, done(1));
     let newer = it.session("s").await["component"].clone();
@@ -201,19 +242,7 @@ async fn a_session_of_a_newer_schema_stays_on_the_component_that_wrote_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn large_components_are_gone_back_to_as_well() {
     let it = Changing::start("plain", &[]).await;
-    // A custom section, of 20 MB that do not compress.
-    let mut large = variant("plain");
-    let noise = (0..20_u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8);
-    let content: Vec<u8> = b"\x05noise".iter().copied().chain(noise).collect();
-    large.push(0);
-    let mut length = content.len();
-    while length > 0x7f {
-        large.push((length & 0x7f) as u8 | 0x80);
-        length >>= 7;
-    }
-    large.push(length as u8);
-    large.extend(content);
-    it.replace(&large).await;
+    it.replace(&large("plain")).await;
     assert_eq!(it.turn("s").await, done(1));
     assert_eq!(it.session("s").await.get("pinned"), None);
     it.change("trap").await;

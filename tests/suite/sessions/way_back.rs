@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::approvals::asking;
 use super::exports::{export, snapshot};
-use super::fall_back::{Changing, done};
+use super::fall_back::{Changing, Then, done, whatever_they_were_doing};
 use crate::stage::Stage;
 
 /// Returns the cursor of the restore point after a turn.
@@ -223,6 +223,16 @@ async fn a_component_that_lost_the_state_is_gone_back_behind() {
         "the repaired one takes it over"
     );
     assert_eq!(it.session("s").await.get("pinned"), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_sessions_were_doing_they_are_gone_back_behind_it() {
+    let (it, ended) = whatever_they_were_doing("plain", &variant("renamed"), Then::Forget).await;
+    for (id, turns) in ended {
+        let answer = rewind(&it.stage.client, id, turns).await;
+        assert!(answer["session"].get("pinned").is_some(), "{answer}");
+        assert_eq!(it.turn(id).await, done(turns + 1), "{id}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
