@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::keys::{placeless, turn_of};
 use super::messages::Scripts;
 use super::turns::Turns;
-use crate::checker::{ActReport, Facts, ScriptedCall, SessionFacts, Verdict, ViolationKind};
+use crate::checker::{
+    ActReport, Execution, Facts, ScriptedCall, SessionFacts, Verdict, ViolationKind,
+};
 
 /// Maximum difference between the clocks of the runner and the daemon, in milliseconds.
 const SLACK_MS: u64 = 1000;
@@ -29,6 +31,8 @@ pub(super) struct ToolCalls {
     asked: BTreeMap<String, ScriptedCall>,
     /// The tokens of sessions of which nothing is promised.
     passed_over: BTreeSet<String>,
+    /// Those sessions.
+    sessions_passed_over: BTreeSet<String>,
     /// The turns that were cancelled: what they received from the inbox went back there, and calls that it
     /// asks for are made again. The guest is told of those, see `undone`.
     cancelled: BTreeSet<(String, u64)>,
@@ -92,6 +96,14 @@ impl ToolCalls {
             .flat_map(|act| act.calls());
         self.passed_over
             .extend(calls.map(|call| call.token.clone()));
+        self.sessions_passed_over.insert(session.id.clone());
+    }
+
+    /// Whether a session made a call that is not checked. It may have made it for a message whose
+    /// acknowledgement its client never received.
+    fn is_passed_over(&self, execution: &Execution) -> bool {
+        let session = execution.key.split('/').next().unwrap_or_default();
+        self.passed_over.contains(&execution.token) || self.sessions_passed_over.contains(session)
     }
 
     pub(super) fn check(&self, facts: &Facts, verdict: &mut Verdict) {
@@ -99,7 +111,7 @@ impl ToolCalls {
         verdict.count("executions", facts.executions.len());
         let mut executed: BTreeMap<&str, Executed> = BTreeMap::new();
         for execution in &facts.executions {
-            if !self.passed_over.contains(&execution.token) {
+            if !self.is_passed_over(execution) {
                 let of = executed.entry(&execution.token).or_default();
                 match self.cancelled_turn(&execution.key) {
                     Some(turn) => *of.cancelled.entry(turn).or_default() += 1,
