@@ -119,6 +119,7 @@ const HANDLERS: &[(&str, &[&[Kind]])] = &[
     ("restart_daemon", &[CONTROL, &[Kind::INVALID_CONFIG]]),
     ("plan_file", &[CONTROL]),
     ("plan_text", &[CONTROL]),
+    ("try_component", &[READS, &[Kind::UNKNOWN_PLUGIN, Kind::BAD_COMPONENT, Kind::TOO_LARGE, Kind::OVERLOADED]]),
     ("drain_daemon", &[CONTROL]),
     ("take_backup", &[CONTROL, &[Kind::BACKUP_RUNS, Kind::BACKUP_FOLDER, Kind::DISK_NEARLY_FULL, Kind::STORE_DAMAGED, Kind::BACKUP_FAILED]]),
     ("list_tokens", &[]),

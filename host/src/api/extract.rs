@@ -55,6 +55,17 @@ impl FromRequestParts<Api> for TokenInPath {
     }
 }
 
+/// The plugin that `{name}` of the path names.
+pub(super) struct PluginInPath(pub(super) String);
+
+impl FromRequestParts<Api> for PluginInPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Api) -> Result<Self, Problem> {
+        path_param(parts, state, "name").await.map(Self)
+    }
+}
+
 /// The restart that `{generation}` of the path names.
 pub(super) struct GenerationInPath(pub(super) u64);
 

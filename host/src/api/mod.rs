@@ -22,6 +22,7 @@ mod metrics;
 mod openai;
 mod openapi;
 mod pages;
+mod plugin_trial;
 mod problem;
 mod refused;
 mod router;

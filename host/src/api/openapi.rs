@@ -8,8 +8,8 @@ use utoipa::openapi::{RefOr, Schema};
 use utoipa::{Modify, OpenApi};
 
 use super::{
-    approvals, audit, backups, daemon, dead, declared, events, messages, metrics, openai, sessions,
-    standing, tokens, turns, way_back,
+    approvals, audit, backups, daemon, dead, declared, events, messages, metrics, openai,
+    plugin_trial, sessions, standing, tokens, turns, way_back,
 };
 use crate::documents::ProblemDocument;
 use crate::domain::{Delta, Event};
@@ -55,6 +55,7 @@ use crate::domain::{Delta, Event};
         daemon::restart,
         daemon::plan,
         daemon::plan_of,
+        plugin_trial::try_component,
         daemon::drain,
         backups::take,
         tokens::list,

@@ -158,6 +158,7 @@ impl ProblemKind {
     pub(super) const NOTHING_TO_UNDO: Self = Self("nothing-to-undo", StatusCode::CONFLICT, "The session is in that state");
     pub(super) const CANNOT_RETURN: Self = Self("cannot-return", StatusCode::CONFLICT, "The state cannot be brought back");
     pub(super) const BAD_EXPORT: Self = Self("bad-export", StatusCode::UNPROCESSABLE_ENTITY, "The export cannot be imported");
+    pub(super) const BAD_COMPONENT: Self = Self("bad-component", StatusCode::UNPROCESSABLE_ENTITY, "The component cannot be a plugin");
     pub(super) const COMPONENT_MISSING: Self = Self("component-missing", StatusCode::CONFLICT, "The component of the export is not here");
     pub(super) const NEEDS_FORCE: Self = Self("needs-force", StatusCode::CONFLICT, "It would do again what cannot be repeated");
     pub(super) const UNKNOWN_STANDING: Self = Self("unknown-standing-approval", StatusCode::NOT_FOUND, "There is no such standing approval");
@@ -237,6 +238,7 @@ impl From<Refusal> for Problem {
             }
             Refusal::NotPinned => problem(ProblemKind::NOT_PINNED),
             Refusal::CannotAdopt { .. } => problem(ProblemKind::CANNOT_ADOPT),
+            Refusal::BadComponent { .. } => problem(ProblemKind::BAD_COMPONENT),
             Refusal::TurnOpen => problem(ProblemKind::TURN_OPEN),
             Refusal::NothingToUndo => problem(ProblemKind::NOTHING_TO_UNDO),
             Refusal::UnknownPoint { .. } => problem(ProblemKind::UNKNOWN_POINT),

@@ -8,7 +8,7 @@ use axum::routing::{delete, get, post, put};
 use super::problem::{Problem, ProblemKind};
 use super::{
     Api, approvals, audit, auth, backups, daemon, dead, events, messages, metrics, openai, openapi,
-    sessions, standing, tokens, turns, way_back,
+    plugin_trial, sessions, standing, tokens, turns, way_back,
 };
 
 /// Returns the router of the whole API.
@@ -56,6 +56,10 @@ pub fn router(api: Api) -> Router {
         )
         .route("/v1/daemon/restart", post(daemon::restart))
         .route("/v1/daemon/plan", get(daemon::plan).post(daemon::plan_of))
+        .route(
+            "/v1/plugins/{name}/trial",
+            post(plugin_trial::try_component),
+        )
         .route("/v1/daemon/drain", post(daemon::drain))
         .route("/v1/backups", post(backups::take))
         .route("/v1/tokens", get(tokens::list).post(tokens::create))

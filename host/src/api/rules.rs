@@ -102,6 +102,7 @@ pub(super) const RULES: &[Rule] = &[
     rule(Method::POST, "/v1/daemon/restart", "restart_daemon", RUN, Subject::None).audited(),
     rule(Method::GET, "/v1/daemon/plan", "plan_file", RUN, Subject::None),
     rule(Method::POST, "/v1/daemon/plan", "plan_text", RUN, Subject::None),
+    rule(Method::POST, "/v1/plugins/{name}/trial", "try_component", RUN, Subject::None),
     rule(Method::POST, "/v1/daemon/drain", "drain_daemon", RUN, Subject::None).audited(),
     rule(Method::POST, "/v1/backups", "take_backup", RUN, Subject::None).audited(),
     rule(Method::GET, "/v1/tokens", "list_tokens", ADMINISTER, Subject::None),

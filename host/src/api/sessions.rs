@@ -19,7 +19,7 @@ use crate::documents::Page;
 use crate::domain::{
     CancelScope, Cancelled, MessageId, NAME_MAX_BYTES, SessionId, SessionState, SessionView,
 };
-use crate::session::{ListFilter, NewSession};
+use crate::session::{Adoption, ListFilter, NewSession};
 
 /// The default number of items of a page, and the most that a client may ask for.
 pub(super) const PAGE: usize = 100;
@@ -310,14 +310,18 @@ pub(super) async fn resume(
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AdoptBody {
-    /// Even if its guest cannot be restored on it: the session is faulted then, until its plugin has a
-    /// component that can.
+    /// Also if the component does not carry it on as a whole: it loses a part of its state, or its last turn
+    /// fails now. If its guest cannot be restored at all it is faulted, until its plugin has a component that
+    /// can.
     #[serde(default)]
     force: bool,
+    /// It is faulted if the component does not carry it on as a whole. Goes before `force`.
+    #[serde(default)]
+    or_fault: bool,
 }
 
-/// Has a session that stays on an older component run on its plugin's again. Its guest is tried first: if it
-/// cannot be restored, the session stays where it is.
+/// Has a session that stays on an older component run on its plugin's again. That is tried first: if it does
+/// not carry the session on as a whole, the session stays where it is.
 #[utoipa::path(
     post,
     path = "/v1/sessions/{id}/adopt",
@@ -326,13 +330,18 @@ pub(super) struct AdoptBody {
     params(("id" = SessionId, Path, description = "The session's id, percent-encoded; it may hold `/` as `%2F`")),
     request_body = Option<AdoptBody>,
     responses(
-        (status = 200, description = "The session runs on its plugin's component from its next turn on; with `force` it may be faulted", body = SessionView),
+        (status = 200, description = "The session runs on its plugin's component from its next turn on; with `force` or `or_fault` it may be faulted", body = SessionView),
     ),
 )]
 pub(super) async fn adopt(
     State(api): State<Api>,
     InPath(id): InPath,
-    JsonOrNothing(AdoptBody { force }): JsonOrNothing<AdoptBody>,
+    JsonOrNothing(AdoptBody { force, or_fault }): JsonOrNothing<AdoptBody>,
 ) -> Result<Answer<SessionView>, Problem> {
-    Ok(Answer(api.sessions.adopt(&id, force).await?))
+    let adoption = match (force, or_fault) {
+        (_, true) => Adoption::OrFault,
+        (true, false) => Adoption::ByForce,
+        (false, false) => Adoption::Whole,
+    };
+    Ok(Answer(api.sessions.adopt(&id, adoption).await?))
 }

@@ -211,10 +211,10 @@ fn chunks(mut file: Bytes, room: Share) -> impl Iterator<Item = Result<Bytes, In
     })
 }
 
-/// The bytes of an export, as they are sent, and their share of the memory.
-pub(super) struct ExportBytes(Bytes, Share);
+/// The bytes of a file that is sent, and their share of the memory.
+pub(super) struct LargeBody(pub(super) Bytes, pub(super) Share);
 
-impl FromRequest<Api> for ExportBytes {
+impl FromRequest<Api> for LargeBody {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &Api) -> Result<Self, Problem> {
@@ -245,7 +245,7 @@ pub(super) async fn import(
     State(api): State<Api>,
     caller: Caller,
     InPath(id): InPath,
-    ExportBytes(bytes, _room): ExportBytes,
+    LargeBody(bytes, _room): LargeBody,
 ) -> Result<(StatusCode, Answer<CopiedSession>), Problem> {
     let sessions = api.sessions.clone();
     let read = blocking(move || {

@@ -19,7 +19,7 @@ pub(super) async fn adopt(global: &Global, args: Adopt) -> Result<(), CliError> 
     let mut out = Out::new(global.no_color);
     match &args.id {
         Some(id) => {
-            let answer = one(&client, id, args.force).await?;
+            let answer = one(&client, id, &body(args.force)).await?;
             match args.json.json {
                 true => out.json(&answer)?,
                 false => report(&client, &mut out, answer)?,
@@ -34,8 +34,8 @@ pub(super) async fn adopt(global: &Global, args: Adopt) -> Result<(), CliError> 
                 limit: Some(PAGE),
                 ..Filter::default()
             };
-            let (force, as_json) = (args.force, args.json.json);
-            many(&client, &mut out, pinned, |_| true, force, as_json).await
+            let (body, as_json) = (body(args.force), args.json.json);
+            many(&client, &mut out, pinned, |_| true, &body, as_json).await
         }
     }
 }
@@ -58,11 +58,17 @@ pub(super) async fn retire(global: &Global, args: Retire) -> Result<(), CliError
         ..Filter::default()
     };
     let is_meant = |view: &SessionView| view.component.is_some_and(of);
-    many(&client, &mut out, all, is_meant, true, args.json.json).await
+    // Whoever gives a component up has not said that a state may be lost.
+    let body = json!({ "or_fault": true });
+    many(&client, &mut out, all, is_meant, &body, args.json.json).await
 }
 
-async fn one(client: &Client, id: &SessionId, force: bool) -> Result<Value, ClientError> {
-    client.act(id, "adopt", &json!({ "force": force })).await
+fn body(force: bool) -> Value {
+    json!({ "force": force })
+}
+
+async fn one(client: &Client, id: &SessionId, body: &Value) -> Result<Value, ClientError> {
+    client.act(id, "adopt", body).await
 }
 
 /// Has all sessions of a list that are meant adopt their plugin's component. One that cannot keeps no other
@@ -72,7 +78,7 @@ async fn many(
     out: &mut Out,
     filter: Filter,
     is_meant: impl Fn(&SessionView) -> bool,
-    force: bool,
+    body: &Value,
     as_json: bool,
 ) -> Result<(), CliError> {
     let mut tally = Tally::default();
@@ -83,7 +89,7 @@ async fn many(
             if !is_meant(&view) {
                 return Ok(true);
             }
-            let answer = one(client, &view.id, force).await;
+            let answer = one(client, &view.id, body).await;
             let adopted = tally.take(view.id.as_str(), json!(view.id), answer)?;
             if let Some(answer) = adopted.filter(|_| !as_json) {
                 report(client, out, answer)?;

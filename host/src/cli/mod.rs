@@ -34,6 +34,7 @@ mod pages;
 mod plugin;
 mod plugin_args;
 mod plugin_check;
+mod plugin_trial;
 mod plugins;
 mod restarts;
 mod restore;

@@ -45,7 +45,8 @@ pub(crate) struct Adopt {
     /// Only those of this plugin
     #[arg(long, value_name = "NAME", conflicts_with = "id")]
     pub(crate) plugin: Option<String>,
-    /// Also if it cannot be carried on: it is faulted then, until its plugin has another component
+    /// Also if it is not carried on as a whole: what would be lost of its state is lost. If its guest cannot be
+    /// restored at all it is faulted, until its plugin has another component
     #[arg(long)]
     pub(crate) force: bool,
     #[command(flatten)]
@@ -72,6 +73,10 @@ pub(crate) struct CheckFile {
     /// file it is, if there is one
     #[arg(long, value_name = "NAME")]
     pub(crate) plugin: Option<String>,
+    /// Try it on sessions, too, as a restart that brings it would: those of the daemon at this URL, of a data
+    /// folder that no daemon uses, of a backup, or an exported session
+    #[arg(long, value_name = "URL|FOLDER|EXPORT")]
+    pub(crate) against: Option<String>,
     #[command(flatten)]
     pub(crate) json: JsonFlag,
 }

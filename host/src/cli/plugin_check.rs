@@ -10,9 +10,11 @@ use super::error::CliError;
 use super::global::Global;
 use super::out::{Out, Tone, hint};
 use super::plugin_args::CheckFile;
+use super::plugin_trial::{self, Subject};
 use super::table::{Cell, table};
 use super::text::size;
 use crate::config::{Config, PluginConfig, plugin_bytes, process_env};
+use crate::daemon::OfflineTrial;
 use crate::domain::{Capabilities, Digest, SessionId, UnixMillis};
 use crate::engine::{CompileLimits, Compiler, Context, Engine, EngineOptions, GuestJob};
 
@@ -63,23 +65,46 @@ pub(super) async fn run(global: &Global, args: CheckFile) -> Result<(), CliError
         seed: 0,
     };
     let product = engine.check(&job).await.map_err(|error| failed(&error))?;
+    let digest = Digest::of(&bytes);
+    let length = bytes.len();
+    let found = match &args.against {
+        None => None,
+        Some(against) => {
+            let subject = Subject {
+                bytes,
+                component: OfflineTrial {
+                    engine: &engine,
+                    component: component.clone(),
+                    limits: limits.clone(),
+                    grants: plugin
+                        .map(|(_, it)| it.capabilities.clone())
+                        .unwrap_or_default(),
+                },
+                name: plugin.map(|(name, _)| name.to_owned()),
+                config: &config,
+            };
+            Some(plugin_trial::run(global, subject, against).await?)
+        }
+    };
 
     let mut out = Out::new(global.no_color);
     let snapshot = product.data.len() as u64;
     if args.json.json {
-        return Ok(out.json(&json!({
+        out.json(&json!({
             "file": file,
-            "bytes": bytes.len(),
-            "digest": Digest::of(&bytes),
+            "bytes": length,
+            "digest": digest,
             "contract": component.contract(),
             "schema": product.schema,
             "snapshot_bytes": snapshot,
             "limits_of": plugin.map(|(name, _)| name),
-        }))?);
+            "trial": found,
+        }))?;
+        return found.map_or(Ok(()), |found| plugin_trial::verdict(file, &found));
     }
     let rows: Vec<Vec<Cell>> = [
-        ("size", size(bytes.len() as u64)),
-        ("digest", Digest::of(&bytes).short()),
+        ("size", size(length as u64)),
+        ("digest", digest.short()),
         (
             "contract",
             format!("abide:session@{}", component.contract()),
@@ -111,6 +136,10 @@ pub(super) async fn run(global: &Global, args: CheckFile) -> Result<(), CliError
     let fit = out.paint(Tone::Good, "fit to be a plugin");
     out.line(format!("{}: {fit}", file.display()))?;
     out.text(&table(&out, 2, &[], &rows))?;
+    if let Some(found) = found {
+        plugin_trial::show(&mut out, &found)?;
+        plugin_trial::verdict(file, &found)?;
+    }
     Ok(())
 }
 

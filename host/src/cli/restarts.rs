@@ -136,6 +136,8 @@ pub(crate) fn facts(record: &RestartRecord, now: UnixMillis) -> Vec<(&'static st
     if !record.version.is_empty() {
         facts.push(("version", record.version.clone()));
     }
+    let trials = record.trial.iter().map(|found| ("trial", found.told()));
+    facts.extend(trials);
     if record.status == RestartStatus::Refused {
         return facts;
     }
@@ -184,8 +186,9 @@ pub(crate) fn facts(record: &RestartRecord, now: UnixMillis) -> Vec<(&'static st
     facts.push((
         "took",
         format!(
-            "standby {}, drain {}, hand-over {}, relaunch {}",
+            "standby {}, trial {}, drain {}, hand-over {}, relaunch {}",
             duration(phases.standby_ms),
+            duration(phases.trial_ms),
             duration(phases.drain_ms),
             duration(phases.handover_ms),
             duration(phases.relaunch_ms)

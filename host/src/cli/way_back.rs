@@ -215,7 +215,7 @@ fn write_new(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
 }
 
 pub(super) async fn import(client: &Client, out: &mut Out, args: Import) -> Result<(), CliError> {
-    let bytes = read(&args.file)?;
+    let bytes = read_export(&args.file)?;
     let id = match &args.id {
         Some(id) => id.clone(),
         None => {
@@ -237,7 +237,7 @@ pub(super) async fn import(client: &Client, out: &mut Out, args: Import) -> Resu
 }
 
 /// Reads an export, up to the size that one may have.
-fn read(path: &Path) -> Result<Vec<u8>, CliError> {
+pub(super) fn read_export(path: &Path) -> Result<Vec<u8>, CliError> {
     let file = File::open(path).map_err(CliError::file("read", path))?;
     let mut bytes = Vec::new();
     let most = EXPORT_MAX_BYTES as u64 + 1;

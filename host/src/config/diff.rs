@@ -129,6 +129,8 @@ impl<'a> Diff<'a> {
             grace_period,
             stop_timeout,
             on_config_change,
+            trial_budget,
+            on_failed_trial,
             token,
             notice_window,
             probation,
@@ -183,6 +185,18 @@ impl<'a> Diff<'a> {
             "daemon.on_config_change",
             Hot,
             (&old.on_config_change, on_config_change),
+            lower,
+        );
+        self.note(
+            "daemon.trial_budget",
+            Hot,
+            (&old.trial_budget, trial_budget),
+            time,
+        );
+        self.note(
+            "daemon.on_failed_trial",
+            Hot,
+            (&old.on_failed_trial, on_failed_trial),
             lower,
         );
         self.secret("daemon.token".to_owned(), Restart, (&old.token, token));

@@ -73,7 +73,7 @@ pub use model::{
 pub use place::Place;
 pub use plan::{Plan, PlanClass, PlanRefusal, plan};
 pub use reference::{reference, starter};
-pub use schema::{DATA_DIR, LogFormat, LogThreshold, OnConfigChange};
+pub use schema::{DATA_DIR, LogFormat, LogThreshold, OnConfigChange, OnFailedTrial};
 pub use secret::{BadSecret, Env, Secret, SecretRef, process_env};
 pub use secret_files::SecretFiles;
 pub use watch::{ConfigWatch, Timing};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::given::Given;
 use super::place::Places;
-use super::schema::{LogFormat, LogThreshold, OnConfigChange};
+use super::schema::{LogFormat, LogThreshold, OnConfigChange, OnFailedTrial};
 use super::secret::SecretRef;
 use crate::domain::{Capabilities, Digest, Limits, Patterns, Retention};
 
@@ -52,6 +52,9 @@ pub struct DaemonConfig {
     pub stop_timeout: Duration,
     /// How the daemon reacts to a change of the file.
     pub on_config_change: OnConfigChange,
+    /// How long new components are tried before a restart.
+    pub trial_budget: Duration,
+    pub on_failed_trial: OnFailedTrial,
     /// The API's bearer token, if the API requires one.
     pub token: Option<SecretRef>,
     /// How recently a session without open work must have committed a turn to be notified of a

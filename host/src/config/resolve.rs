@@ -158,6 +158,8 @@ fn understand_daemon(notes: &mut Notes, keys: DaemonKeys, folder: &Path) -> Daem
         ),
         stop_timeout: notes.time("daemon.stop_timeout", keys.stop_timeout, second),
         on_config_change: keys.on_config_change,
+        trial_budget: notes.time("daemon.trial_budget", keys.trial_budget, zero),
+        on_failed_trial: keys.on_failed_trial,
         token: notes.secret("daemon.token", keys.token_env, keys.token_file, folder),
         notice_window: notes.time("daemon.notice_window", keys.notice_window, zero),
         probation: notes.time("daemon.probation", keys.probation, zero),

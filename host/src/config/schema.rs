@@ -51,6 +51,13 @@ pub(super) struct DaemonKeys {
     /// `hot` of all of it and by a restart otherwise, `restart` restarts for every change, `ignore`
     /// waits for `abide restart`.
     pub(super) on_config_change: OnConfigChange,
+    /// How long a plugin's new component is tried on copies of its sessions, before the restart that brings
+    /// it; `0s` leaves that out. Sessions that were not tried by then are tried before their next turn.
+    pub(super) trial_budget: Time,
+    /// What a restart does that brings a component which cannot carry on all sessions: `keep` lets those
+    /// stay on the component that they run on, `refuse` refuses the whole change before anything is
+    /// drained.
+    pub(super) on_failed_trial: OnFailedTrial,
     /// The environment variable that holds the API's bearer token.
     pub(super) token_env: Option<String>,
     /// The file that holds the API's bearer token, relative to this file.
@@ -111,6 +118,8 @@ impl Default for DaemonKeys {
             shutdown_grace_period: Time::secs(20),
             stop_timeout: Time::secs(90),
             on_config_change: OnConfigChange::Auto,
+            trial_budget: Time::secs(10),
+            on_failed_trial: OnFailedTrial::Keep,
             token_env: None,
             token_file: None,
             notice_window: Time::secs(3600),
@@ -143,6 +152,17 @@ pub enum OnConfigChange {
     Restart,
     /// Nothing happens until a restart is requested.
     Ignore,
+}
+
+/// What a restart does that brings a component which cannot carry on all sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum OnFailedTrial {
+    /// Those that it cannot carry on stay on the component that they run on.
+    Keep,
+    /// The whole change is refused.
+    Refuse,
 }
 
 /// The least severe level that is logged.

@@ -6,10 +6,13 @@ use std::time::Instant;
 
 use crate::config::{Config, Observed, Plan, SecretFiles};
 use crate::deliberate_bugs;
-use crate::domain::{Cause, Generation, RestartRecord, RestartStatus, UnixMillis};
+use crate::domain::{
+    Cause, Generation, PluginTrial, RestartRecord, RestartStatus, TrialVerdict, UnixMillis,
+};
 use crate::store::{FORMAT, StoreError};
 use crate::supervisor::{FromWorker, Replace};
 
+use super::component_trial::{ComponentTrial, judge, new_components};
 use super::drain::Drain;
 use super::generation::record;
 use super::launch_spec::{LaunchSpec, keep_last_good};
@@ -85,6 +88,8 @@ impl Daemon {
                 );
                 metrics::counter!("abide_config_refused_total").increment(1);
             }
+            WorkerAction::BeginTrial => return self.begin_trial(),
+            WorkerAction::CancelTrial => self.trial = None,
             WorkerAction::EvictIdle(about_to_drain) => self.lifecycle.evict_idle(about_to_drain),
             WorkerAction::RecordActive => {
                 return Some(WorkerEvent::ActiveRecorded(self.record_active().await));
@@ -200,10 +205,58 @@ impl Daemon {
         self.link
             .send(FromWorker::Replace(replace))
             .map_err(|error| Rejection::Supervisor(error.to_string()))?;
+        let new_components =
+            new_components((&self.config, &self.loaded), (&change.config, &change.own));
         Ok(Box::new(PlannedRestart {
             record,
             accepted: Instant::now(),
+            new_components,
+            trial_budget: change.config.daemon.trial_budget,
+            on_failed_trial: change.config.daemon.on_failed_trial,
         }))
+    }
+
+    /// Begins the trial of the components that the restart in progress changes. Returns its end, if there is
+    /// nothing to try.
+    fn begin_trial(&mut self) -> Option<WorkerEvent> {
+        let planned = self.machine.planned_mut()?;
+        planned.record.phases.standby_ms = planned.accepted.elapsed().as_millis() as u64;
+        let budget = planned.trial_budget;
+        if planned.new_components.is_empty() || budget.is_zero() {
+            return Some(WorkerEvent::Tried(Ok(())));
+        }
+        let new = std::mem::take(&mut planned.new_components);
+        self.trial = Some(ComponentTrial::begin(self.lifecycle.clone(), new, budget));
+        None
+    }
+
+    /// Takes what the trial of new components has found.
+    pub(super) fn tried(&mut self, found: Vec<PluginTrial>) -> WorkerEvent {
+        for found in &found {
+            let line = found.told();
+            match found.staying() {
+                0 => tracing::info!("{line}"),
+                _ => tracing::warn!("{line}"),
+            }
+            for (verdict, count) in [
+                (TrialVerdict::Passed, found.passed),
+                (TrialVerdict::Suspect, found.suspect),
+                (TrialVerdict::Failed, found.failed),
+                (TrialVerdict::Untried, found.untried),
+            ] {
+                let tried = metrics::counter!("abide_trials_total", "verdict" => verdict.as_str());
+                tried.increment(count);
+            }
+        }
+        let Some(planned) = self.machine.planned_mut() else {
+            return WorkerEvent::Tried(Ok(()));
+        };
+        let verdict = judge(&found, planned.on_failed_trial);
+        let since = planned.accepted.elapsed().as_millis() as u64;
+        let phases = &mut planned.record.phases;
+        phases.trial_ms = since.saturating_sub(phases.standby_ms);
+        planned.record.trial = found;
+        WorkerEvent::Tried(verdict)
     }
 
     /// Records which sessions the restart in progress must bring back.
@@ -212,7 +265,6 @@ impl Daemon {
             return Ok(0);
         };
         let mut record = planned.record.clone();
-        record.phases.standby_ms = planned.accepted.elapsed().as_millis() as u64;
         let written = self.write_manifest(&mut record).await;
         if let Some(planned) = self.machine.planned_mut() {
             planned.record = record;

@@ -188,6 +188,7 @@ pub(super) fn record(
         active: 0,
         drain: DrainReport::default(),
         phases: Phases::default(),
+        trial: Vec::new(),
         relaunch: RelaunchReport::default(),
         reason: None,
         handover_at: None,

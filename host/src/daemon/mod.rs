@@ -43,6 +43,8 @@
 //! | `stop` | ends a worker whose disk does not answer |
 //! | `backup` | takes a backup beside the daemon's work |
 //! | `restore` | restores one, without a daemon |
+//! | `component_trial` | tries new components before a restart drains, and what that means for it |
+//! | `offline_trial` | the same for a data folder that no daemon uses |
 //! | `census` | counts sessions by component, in the background |
 //! | `control` | publishes the daemon's status and replies to control requests |
 //! | `watchdog` | detects conditions that must never last |
@@ -57,6 +59,7 @@ mod backup;
 mod bootstrap;
 mod census;
 mod clock_file;
+mod component_trial;
 mod connections;
 mod control;
 mod drain;
@@ -72,6 +75,7 @@ mod local_socket;
 mod logging;
 mod machine;
 mod memory_limit;
+mod offline_trial;
 mod open_store;
 mod plan;
 #[cfg(test)]
@@ -92,6 +96,7 @@ mod worker;
 
 pub use bootstrap::data_dir;
 pub(crate) use error_text::error_text;
+pub use offline_trial::OfflineTrial;
 pub use restore::restore;
 pub use store_files::StoreFiles;
 pub use worker::{FirstStart, run as run_worker};

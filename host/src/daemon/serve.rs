@@ -15,8 +15,8 @@ use crate::api::{Api, Control, ControlRequest};
 use crate::config::{ConfigHistory, ConfigWatch, Env, Observed, Timing, ToolServerConfig};
 use crate::documents::{ConfigStatus, PluginStatus};
 use crate::domain::{
-    Digest, Generation, MemoryKills, PastRestart, RelaunchReport, RestartRecord, RestartStatus,
-    UnixMillis,
+    Digest, Generation, MemoryKills, PastRestart, PluginTrial, RelaunchReport, RestartRecord,
+    RestartStatus, UnixMillis,
 };
 use crate::failpoint;
 use crate::session::{Clients, Lifecycle, Registry, RestartManifest, Settings, Signs};
@@ -26,6 +26,7 @@ use crate::supervisor::{Connection, Link, ToWorker};
 use super::act::WorkerEvent;
 use super::announce::announce;
 use super::census;
+use super::component_trial;
 use super::connections::adopt;
 use super::drain::Drain;
 use super::frontend::Frontend;
@@ -45,6 +46,7 @@ enum LoopEvent {
     Order(Option<ToWorker>),
     File(Observed),
     Request(ControlRequest),
+    Tried(Vec<PluginTrial>),
     Drained,
     Relaunched(RelaunchReport),
     ProbationOver,
@@ -185,6 +187,7 @@ pub(super) async fn serve(worker: StartedWorker) -> ExitCode {
         server: None,
         listeners: names,
         machine: RestartMachine::new(),
+        trial: None,
         drain: None,
         departure: None,
         probation_ends: None,
@@ -246,6 +249,7 @@ pub(super) async fn serve(worker: StartedWorker) -> ExitCode {
         daemon.publish_status();
         let woken = tokio::select! {
             order = orders.recv() => LoopEvent::Order(order),
+            found = component_trial::ended(&mut daemon.trial) => LoopEvent::Tried(found),
             () = drained(&mut daemon.drain) => LoopEvent::Drained,
             Some(request) = asked.recv() => LoopEvent::Request(request),
             seen = watch.recv() => LoopEvent::File(seen),
@@ -259,6 +263,10 @@ pub(super) async fn serve(worker: StartedWorker) -> ExitCode {
             LoopEvent::Order(Some(order)) => daemon.order(order).await,
             LoopEvent::File(seen) => daemon.file_changed(seen, &watch).await,
             LoopEvent::Request(request) => daemon.answer(request).await,
+            LoopEvent::Tried(found) => {
+                let tried = daemon.tried(found);
+                daemon.happened(tried).await;
+            }
             LoopEvent::Drained => daemon.happened(WorkerEvent::Drained).await,
             LoopEvent::Relaunched(report) => daemon.relaunched(report).await,
             LoopEvent::ProbationOver => {

@@ -3,22 +3,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::api::server::Server;
-use crate::config::{Config, Env, Observed, SecretFiles};
+use crate::config::{Config, Env, Observed, OnFailedTrial, SecretFiles};
 use crate::documents::{ConfigStatus, DaemonStatus, PluginStatus};
 use crate::domain::{Digest, RestartRecord, UnixMillis};
-use crate::session::{Lifecycle, Registry};
+use crate::session::{Lifecycle, NewComponent, Registry};
 use crate::store::Store;
 use crate::supervisor::Link;
 
 use super::backup::BackupRun;
 use super::census::LastCensus;
+use super::component_trial::ComponentTrial;
 use super::drain::Drain;
 use super::machine::{Departure, RestartMachine};
 use super::records::RestartRecords;
@@ -43,6 +44,8 @@ pub(super) struct Daemon {
     pub(super) listeners: Vec<String>,
     /// The state machine of restarts and stops.
     pub(super) machine: RestartMachine<Box<PlannedRestart>, Observed>,
+    /// The trial of new components in progress, if any.
+    pub(super) trial: Option<ComponentTrial>,
     /// The drain in progress, if any.
     pub(super) drain: Option<Drain>,
     /// Set when this worker must hand over or stop.
@@ -84,6 +87,12 @@ pub(super) struct Daemon {
 pub(super) struct PlannedRestart {
     pub(super) record: RestartRecord,
     pub(super) accepted: Instant,
+    /// The components to try before the drain.
+    pub(super) new_components: Vec<NewComponent>,
+    /// How long, and what follows; as the configuration says that is to come, so that one edit can bring a
+    /// component and what is to become of sessions.
+    pub(super) trial_budget: Duration,
+    pub(super) on_failed_trial: OnFailedTrial,
 }
 
 /// The parts of the status that change only with the running configuration.

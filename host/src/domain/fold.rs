@@ -111,7 +111,11 @@ impl Session {
             }
             Record::Ended(ended) => self.ended(at, ended),
             Record::Relabelled(relabelled) => self.identity.labels = relabelled.labels.clone(),
-            Record::Faulted(faulted) => progress.fault = Some(faulted.fault.clone()),
+            Record::Faulted(faulted) => {
+                progress.fault = Some(faulted.fault.clone());
+                // Whoever ends the fault has not said that a state may be lost.
+                progress.adopted = None;
+            }
             // One thing at a time: whoever ends a fault, an operator or a new component, may not know
             // of the cut.
             Record::Resumed(_) if progress.fault.is_none() => {
@@ -247,6 +251,7 @@ impl Session {
                 if notice.iter().any(|notice| notice.replaced.is_some()) {
                     progress.replaced.clear();
                 }
+                progress.adopted.take_if(|adopted| adopted == component);
                 progress.previous = Some(progress.snapshot);
                 progress.snapshot = SnapshotRef {
                     at,
@@ -355,6 +360,7 @@ impl SessionProgress {
             cut: None,
             replaced: Vec::new(),
             pin: None,
+            adopted: None,
         }
     }
 
@@ -374,6 +380,7 @@ impl SessionProgress {
     }
 
     fn rewind(&mut self, at: LogPos, rewound: &Rewound) {
+        self.adopted = None;
         self.previous = Some(self.snapshot);
         // No turn leads from one to the other.
         self.last = None;

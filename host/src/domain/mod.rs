@@ -27,6 +27,8 @@
 //! | `limits.rs` | the limits of a plugin's sessions |
 //! | `patterns.rs`, `tool_name.rs`, `egress.rs`, `capabilities.rs` | what an operator grants |
 //! | `message.rs`, `failure.rs`, `restart.rs` | messages, why turns fail, restarts |
+//! | `trial.rs` | what the trial of a component on sessions has found |
+//! | `state_tree.rs`, `state_visitor.rs`, `state_encoding.rs`, `state_path.rs`, `state_loss.rs` | a guest's state as a tree, in three encodings; what another one has lost of it |
 //! | `calls.rs`, `stopped.rs`, `history_cut.rs`, `replaced.rs`, `notice.rs` | what a guest is notified of |
 //! | `owed.rs`, `point.rs` | what a guest has yet to be told, the states that a session can go back to |
 //! | `steps.rs`, `result_text.rs`, `usage.rs` | the calls by which a turn reaches outside |
@@ -99,6 +101,11 @@ mod session;
 mod shorten;
 mod snapshot;
 mod standing_approval;
+mod state_encoding;
+mod state_loss;
+mod state_path;
+mod state_tree;
+mod state_visitor;
 mod steps;
 mod stopped;
 mod time;
@@ -107,6 +114,7 @@ mod timer;
 mod token_name;
 mod tool_name;
 mod tool_servers;
+mod trial;
 mod usage;
 mod view;
 mod watchdog;
@@ -174,6 +182,8 @@ pub use session::{
 };
 pub use snapshot::{BadSnapshot, Snapshot};
 pub use standing_approval::{STANDING_MAX, StandingApproval};
+pub use state_loss::StateLoss;
+pub(crate) use state_tree::StateTree;
 pub use steps::{
     ChatMessage, ChatRequest, ChatRole, Completion, Effect, FinishReason, FromInbox, HttpRequest,
     HttpResponse, ModelToolCall, StepCallName, StepError, StepRequest, StepResult, Tool, ToolCall,
@@ -187,6 +197,9 @@ pub use token_name::{BadTokenName, TokenName};
 pub use tool_name::ToolName;
 pub use tool_servers::{
     ToolLeftOut, ToolSandbox, ToolServerKind, ToolServerState, ToolServerStatus,
+};
+pub use trial::{
+    PluginTrial, ReplayedSteps, STAYING_TOLD, StayingSession, TrialReport, TrialVerdict,
 };
 pub use usage::ModelUsage;
 pub use view::{HISTORY_CUT, PinnedView, Reason, RunningTurn, SessionView};

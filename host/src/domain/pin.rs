@@ -4,11 +4,8 @@
 //! component that it last ran on, and goes on there. It is tried again when its plugin has another
 //! component, or when an operator has it adopt the plugin's.
 
-use super::shorten::one_line;
+use super::shorten::{REASON_BYTES, one_line};
 use super::{Digest, Moved, Pin, Session, SessionProgress, UnixMillis};
-
-/// The longest reason that is kept, in bytes.
-const REASON_BYTES: usize = 2 << 10;
 
 impl SessionProgress {
     /// Returns the component of the session's next turn, of which its plugin has `configured`.
@@ -19,6 +16,12 @@ impl SessionProgress {
         }
     }
 
+    /// Whether the state was written by another component than this one, so that this one must be tried
+    /// on it before it runs.
+    pub fn is_untried_on(&self, component: Digest) -> bool {
+        self.snapshot.component != component && self.adopted != Some(component)
+    }
+
     /// Moves the session to another component, as the record does.
     pub(super) fn move_to(&mut self, moved: &Moved) {
         let since = self
@@ -26,6 +29,8 @@ impl SessionProgress {
             .take()
             .filter(|pin| pin.component == moved.component);
         let at = since.map_or(moved.at, |pin| pin.at);
+        let is_adopted = moved.refused.is_none() && self.snapshot.component != moved.component;
+        self.adopted = is_adopted.then_some(moved.component);
         self.pin = moved.refused.map(|refused| Pin {
             component: moved.component,
             refused,
@@ -57,17 +62,19 @@ impl Session {
         }
     }
 
+    /// Whether its open turn can only go on with this component, which its journal is bound to.
+    pub fn is_bound_to(&self, component: Digest) -> bool {
+        let open = self.progress.open.as_ref();
+        open.is_some_and(|open| open.resumes() && open.begun.component == component)
+    }
+
     /// Returns the move that pins the session to the component that it last ran on, after `failed`
     /// could not be instantiated, or not be restored from its snapshot. None if that is the very
     /// component, or if the open turn can only go on with `failed`.
     pub fn fall_back(&self, failed: Digest, reason: &str, at: UnixMillis) -> Option<Moved> {
         let progress = &self.progress;
         let last = progress.snapshot.component;
-        let bound = progress
-            .open
-            .as_ref()
-            .is_some_and(|open| open.resumes() && open.begun.component == failed);
-        if last == failed || bound || progress.closed.is_some() {
+        if last == failed || self.is_bound_to(failed) || progress.closed.is_some() {
             return None;
         }
         Some(Moved {
@@ -82,11 +89,16 @@ impl Session {
     /// next turn on. None if it is not pinned.
     pub fn unpin(&self, configured: Digest, at: UnixMillis) -> Option<Moved> {
         self.progress.pin.as_ref()?;
-        Some(Moved {
+        Some(Self::adopt(configured, at))
+    }
+
+    /// Returns the move to its plugin's component, `configured`, whatever of its state that loses.
+    pub fn adopt(configured: Digest, at: UnixMillis) -> Moved {
+        Moved {
             component: configured,
             refused: None,
             reason: String::new(),
             at,
-        })
+        }
     }
 }

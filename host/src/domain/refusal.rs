@@ -96,9 +96,13 @@ pub enum Refusal {
     /// The session cannot run on its plugin's component.
     #[error(
         "the session stays on its older component, for its plugin's cannot carry it on: {reason}; \
-         with `force` it is moved all the same, and is faulted until its plugin has another one"
+         with `force` it is moved all the same: it loses that, or if its guest cannot be restored, is \
+         faulted until its plugin has another one"
     )]
     CannotAdopt { reason: String },
+    /// Bytes that are to be tried as a plugin are no component that can be one.
+    #[error("this is no component that can be a plugin: {reason}")]
+    BadComponent { reason: String },
     /// The session is in the state that it was to be rewound to.
     #[error("the session is in that state, and no turn is open; there is nothing to undo")]
     NothingToUndo,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Digest, Generation, SessionId, UnixMillis};
+use super::{Digest, Generation, PluginTrial, SessionId, UnixMillis};
 
 /// Why a worker was replaced. Of several restarts, the last one counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -79,6 +79,10 @@ pub struct RestartRecord {
     /// The duration of each phase.
     #[serde(default)]
     pub phases: Phases,
+    /// What was found of new components before the drain, plugin by plugin.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub trial: Vec<PluginTrial>,
     /// What came back after the restart.
     #[serde(default)]
     pub relaunch: RelaunchReport,
@@ -143,7 +147,11 @@ pub struct DrainReport {
 pub struct Phases {
     /// From the accepted plan until the standby is ready.
     pub standby_ms: u64,
-    /// From the standby's readiness until the last turn has ended or was aborted.
+    /// From there until new components were tried.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub trial_ms: u64,
+    /// From there until the last turn has ended or was aborted.
     pub drain_ms: u64,
     /// From the end of the drain until the new worker serves.
     pub handover_ms: u64,

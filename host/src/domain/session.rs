@@ -92,6 +92,10 @@ pub struct SessionProgress {
     /// The component that it runs on instead of its plugin's, and why.
     #[serde(default, skip_serializing_if = "Pin::is_not_kept")]
     pub pin: Option<Pin>,
+    /// The component that an operator has it adopt, whatever of its state that loses; none once a turn has
+    /// committed on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adopted: Option<Digest>,
 }
 
 /// The last committed turn: with its journal it leads from the previous snapshot to the present

@@ -1,5 +1,8 @@
 //! Shortening of texts that humans read: a cut is always marked with an ellipsis.
 
+/// The longest reason that is kept why a component does not carry a session on, in bytes.
+pub(super) const REASON_BYTES: usize = 2 << 10;
+
 /// Truncates a text to `max_bytes`, at a character boundary, and marks the cut with an ellipsis.
 pub(super) fn shorten(text: &mut String, max_bytes: usize) {
     if text.len() > max_bytes {

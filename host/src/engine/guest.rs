@@ -114,17 +114,10 @@ impl Engine {
         };
         let again = self.retake(job, &snapshot).await;
         let again = again.map_err(CheckFailure::Restore)?;
-        if (again.schema, &again.data) == (product.schema, &product.data) {
-            return Ok(product);
+        match unfaithful((product.schema, &product.data), (again.schema, &again.data)) {
+            None => Ok(product),
+            Some(forgets) => Err(forgets),
         }
-        let pairs = product.data.iter().zip(&again.data);
-        Err(CheckFailure::Unfaithful {
-            schema: product.schema,
-            again_schema: again.schema,
-            bytes: product.data.len(),
-            again_bytes: again.data.len(),
-            same_bytes: pairs.take_while(|(a, b)| a == b).count(),
-        })
     }
 
     /// Waits for memory and for a share of the pool, and runs a call on it. A call that outgrows the
@@ -205,6 +198,18 @@ pub enum CheckFailure {
         /// The length of the common prefix of both.
         same_bytes: usize,
     },
+}
+
+/// Compares a snapshot, its schema and its data, with the one of a guest that was restored from it.
+pub fn unfaithful(first: (u32, &[u8]), again: (u32, &[u8])) -> Option<CheckFailure> {
+    let pairs = first.1.iter().zip(again.1);
+    (first != again).then(|| CheckFailure::Unfaithful {
+        schema: first.0,
+        again_schema: again.0,
+        bytes: first.1.len(),
+        again_bytes: again.1.len(),
+        same_bytes: pairs.take_while(|(a, b)| a == b).count(),
+    })
 }
 
 impl GuestJob {

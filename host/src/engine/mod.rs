@@ -72,7 +72,7 @@ pub use component_settings::ComponentSettings;
 pub use contract::CONTRACTS;
 pub use error::{COMPONENT_MAX_BYTES, EngineError, LoadError};
 pub use failure::GuestFailure;
-pub use guest::CheckFailure;
+pub use guest::{CheckFailure, unfaithful};
 pub use guest_memory::{MemoryReservation, PeakMemory, UNKNOWN_PEAK_BYTES};
 pub use job::{Context, GuestJob, Product};
 pub use log::{LogLevel, LogLine};

@@ -1,22 +1,25 @@
 //! The session operations that the API offers to clients and operators.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use crate::domain::{
     Answer, Approval, ApprovalId, CancelScope, Cancelled, DeadFilter, DeadLetter, DeadPage,
-    DeadPlace, Digest, EventId, HISTORY_MAX_BYTES, MessageId, NewMessage, Patterns, Refusal,
-    Replacement, ReplayReport, RewoundTo, SessionCopy, SessionId, SessionView, Snapshot,
+    DeadPlace, Digest, EventId, HISTORY_MAX_BYTES, MessageId, NewMessage, Patterns, PluginTrial,
+    Refusal, Replacement, ReplayReport, RewoundTo, SessionCopy, SessionId, SessionView, Snapshot,
     StandingApproval, TurnReport, UnixMillis,
 };
 
+use super::forecast;
 use super::hub::Subscription;
 use super::inspect;
 use super::live_config::LiveConfig;
-use super::mailbox::{Accepted, DriverCommand, NewSession};
+use super::mailbox::{Accepted, Adoption, DriverCommand, NewSession};
 use super::memory_budget::Share;
 use super::outcome::{self, TurnOutcome};
+use super::plugins::Plugin;
 use super::queries::{self, ListFilter, ListPage, SessionEvents, SessionPoints};
 use super::registry::Registry;
 use super::shared::Shared;
@@ -226,6 +229,25 @@ impl Clients {
         self.0.ask(id, command).await
     }
 
+    /// Tries a component, which is not kept, on all sessions of a plugin within `budget`. Changes nothing.
+    pub async fn try_component(
+        &self,
+        plugin: &str,
+        component: Vec<u8>,
+        budget: Duration,
+    ) -> Result<PluginTrial, Refusal> {
+        let present = self.live_config().plugins.named(plugin)?;
+        let engine = self.shared().engine.clone();
+        let loaded = tokio::task::spawn_blocking(move || engine.load(&component)).await;
+        let bad = |reason: String| Refusal::BadComponent { reason };
+        let loaded = loaded.map_err(|error| bad(error.to_string()))?;
+        let tried = Plugin {
+            component: loaded.map_err(|error| bad(error.to_string()))?,
+            ..Plugin::clone(&present)
+        };
+        forecast::of_one(&self.0, plugin.to_owned(), tried, budget).await
+    }
+
     /// Reads the component that wrote a snapshot.
     pub async fn component_bytes(&self, component: Digest) -> Result<Vec<u8>, Refusal> {
         let engine = self.shared().engine.clone();
@@ -359,10 +381,9 @@ impl Clients {
         self.0.ask(id, DriverCommand::Resume).await
     }
 
-    /// Has a session run on its plugin's component again. With `force`, even if its guest cannot be
-    /// restored on it: the session is faulted then.
-    pub async fn adopt(&self, id: &SessionId, force: bool) -> Result<SessionView, Refusal> {
-        let command = |reply| DriverCommand::Adopt { force, reply };
+    /// Has a session run on its plugin's component again.
+    pub async fn adopt(&self, id: &SessionId, adoption: Adoption) -> Result<SessionView, Refusal> {
+        let command = |reply| DriverCommand::Adopt { adoption, reply };
         self.0.ask(id, command).await
     }
 

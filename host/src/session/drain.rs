@@ -179,6 +179,28 @@ impl TurnGuard {
         }
     }
 
+    /// Does something that has no effects. If the gate closes meanwhile, it is dropped and the turn freezes;
+    /// it is begun anew if the drain is cancelled.
+    pub(super) async fn unless_drained<T, F: Future<Output = T>>(
+        &self,
+        begin: impl Fn() -> F,
+    ) -> T {
+        loop {
+            self.pass().await;
+            let mut gate = self.turns.gate.subscribe();
+            let closed = async {
+                if gate.wait_for(|gate| *gate != Gate::Open).await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            };
+            tokio::select! {
+                biased;
+                done = begin() => return done,
+                () = closed => {}
+            }
+        }
+    }
+
     /// Returns whether the turn waits before a step that may not begin.
     pub(super) fn is_frozen(&self) -> bool {
         self.frozen.load(Ordering::SeqCst)

@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use crate::domain::{LogPos, MessageId, Refusal, Session, SessionId, Snapshot, UnixMillis};
+use crate::domain::{Digest, LogPos, MessageId, Refusal, Session, SessionId, Snapshot, UnixMillis};
 
 use super::drain::Gate;
 use super::drivers::Drivers;
@@ -46,6 +46,7 @@ mod way_back;
 
 use batch::{CommitBatch, CommitInFlight};
 use guest_task::GuestTask;
+pub(in crate::session) use restore::begun_on;
 
 /// How long no turn begins after the store has failed.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
@@ -78,6 +79,8 @@ pub(super) struct Driver {
     relaunching: Vec<oneshot::Sender<Relaunched>>,
     /// Whether the guest is known to restore in this worker: a turn or the relaunch has shown it.
     proven: bool,
+    /// The snapshot, and the component whose trial on it has passed last.
+    passed: Option<(LogPos, Digest)>,
     /// No turn begins before this time.
     paused_until: Option<Instant>,
     idle_since: Instant,
@@ -122,6 +125,7 @@ impl Driver {
             in_flight: VecDeque::new(),
             relaunching: Vec::new(),
             proven: false,
+            passed: None,
             paused_until: None,
             idle_since: Instant::now(),
             waits: false,

@@ -3,9 +3,10 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::domain::{ActiveSession, Generation, Refusal, RelaunchReport};
+use crate::domain::{ActiveSession, Generation, PluginTrial, Refusal, RelaunchReport};
 
 use super::drain::{Drained, Gate};
+use super::forecast::{self, NewComponent};
 use super::registry::Registry;
 use super::relaunch::{self, RestartManifest};
 use super::shared::Shared;
@@ -24,6 +25,12 @@ impl Lifecycle {
     /// requests, and compares them with the restart record.
     pub async fn relaunch(&self, manifest: RestartManifest) -> RelaunchReport {
         relaunch::run(&self.0, manifest).await
+    }
+
+    /// Finds out what becomes of sessions with components that their plugins are to have. Changes nothing,
+    /// and takes `budget` at most.
+    pub async fn forecast(&self, new: Vec<NewComponent>, budget: Duration) -> Vec<PluginTrial> {
+        forecast::run(&self.0, new, budget).await
     }
 
     /// Delivers timers when they are due; returns only when the worker ends.

@@ -37,6 +37,17 @@ pub struct Accepted {
     pub duplicate: bool,
 }
 
+/// What becomes of a session that its plugin's component does not carry on as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Adoption {
+    /// It stays where it is.
+    Whole,
+    /// It goes over all the same; if its guest cannot be restored it is faulted.
+    ByForce,
+    /// It is faulted.
+    OrFault,
+}
+
 /// A command to a session's driver.
 pub(super) enum DriverCommand {
     /// Create the session, or confirm that it exists.
@@ -57,8 +68,7 @@ pub(super) enum DriverCommand {
     Resume(ReplyTo<SessionView>),
     /// Have the session run on its plugin's component again.
     Adopt {
-        /// Even if its guest cannot be restored on it: the session is faulted then.
-        force: bool,
+        adoption: Adoption,
         reply: ReplyTo<SessionView>,
     },
     /// Move a dead letter (`None`: the last one) back into the inbox.

@@ -19,6 +19,7 @@
 //! | `driver` | that task: decides, commits, publishes, and begins and ends turns |
 //! | `turn`, `step_executor`, `due` | one run of a guest, and its steps |
 //! | `replay`, `inspect` | runs a turn again from its journal; shows a turn |
+//! | `trial`, `forecast` | tries a component on copies of a session's state and last turn; on all sessions, before a restart |
 //! | `drain` | the gate that a drain closes, the turns that it counts, and their guard |
 //! | `approval_needed`, `standing` | a call that a human must approve first; those that one has approved for good |
 //! | `suspects` | turns that may be what takes the worker down begin one at a time |
@@ -40,6 +41,7 @@ mod drain;
 mod driver;
 mod drivers;
 mod due;
+mod forecast;
 mod hub;
 mod inspect;
 mod kept_plugins;
@@ -61,14 +63,16 @@ mod standing;
 mod step_executor;
 mod suspects;
 mod timers;
+mod trial;
 mod turn;
 
 pub use clients::Clients;
 pub use drain::Drained;
+pub use forecast::{NewComponent, forecast_export, forecast_stored};
 pub use hub::{StreamItem, Subscription};
 pub use lifecycle::Lifecycle;
 pub use live_config::LiveConfig;
-pub use mailbox::{Accepted, NewSession};
+pub use mailbox::{Accepted, Adoption, NewSession};
 pub use memory_budget::Share;
 pub use outcome::{Follower, MessageProgress, TurnOutcome};
 pub use plugins::{Plugin, Plugins};

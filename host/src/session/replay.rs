@@ -19,6 +19,7 @@ use super::shared::Shared;
 use super::step_executor::answer;
 
 /// A turn to replay, and the log positions of everything it needs.
+#[derive(Clone)]
 pub(super) struct Subject {
     pub(super) turn: u64,
     /// The position of the snapshot that the turn ran on.
@@ -88,6 +89,58 @@ pub(super) enum Replayed {
     Diverged(Box<Divergence>),
 }
 
+/// A turn as it is recorded: all that determines it, but for the component that runs it.
+pub(super) struct RecordedTurn {
+    pub(super) begun: Begun,
+    message: Message,
+    journal: Journal,
+    timers: Vec<String>,
+    /// The snapshot that it ran on, as it is stored.
+    stored: Vec<u8>,
+}
+
+impl RecordedTurn {
+    /// Reads the disk.
+    pub(super) fn read(
+        store: &Store,
+        id: &SessionId,
+        subject: &Subject,
+    ) -> Result<Self, Unreplayable> {
+        let gone = |what| Unreplayable::Gone { what };
+        let mut records = subject.records(store, id)?;
+        let begun = match records.first() {
+            Some(Record::Begun(begun)) if begun.turn == subject.turn => begun.clone(),
+            _ => return Err(gone("its beginning")),
+        };
+        let message = store.message(id, subject.message)?;
+        let stored = store.snapshot(id, subject.snapshot)?;
+        Ok(Self {
+            message: message.ok_or(gone("its message"))?,
+            stored: stored.ok_or(gone("the snapshot that it ran on"))?,
+            journal: Journal::of(subject.turn, records.drain(1..)),
+            timers: subject.timers.clone(),
+            begun,
+        })
+    }
+
+    /// Returns it with a component that runs it: the plugin's.
+    pub(super) fn on(
+        self,
+        plugin: &Plugin,
+        id: &SessionId,
+        identity: &Identity,
+    ) -> Result<Offline, BadSnapshot> {
+        let limit = plugin.limits.snapshot_bytes;
+        Ok(Offline {
+            job: plugin.job(id, identity, &self.begun, self.timers),
+            snapshot: Snapshot::decode(&self.stored, &identity.plugin, limit)?,
+            begun: self.begun,
+            message: self.message,
+            journal: self.journal,
+        })
+    }
+}
+
 /// A turn with all the inputs that determine it.
 pub(super) struct Offline {
     job: GuestJob,
@@ -98,7 +151,7 @@ pub(super) struct Offline {
 }
 
 impl Offline {
-    /// Gathers the turn's inputs. Reads the disk.
+    /// Gathers the turn's inputs, with the component that it ran on. Reads the disk.
     pub(super) async fn gather(
         shared: &Shared,
         plugin: &Arc<Plugin>,
@@ -106,37 +159,12 @@ impl Offline {
         identity: &Identity,
         subject: &Subject,
     ) -> Result<Self, Unreplayable> {
-        let store = &shared.store;
-        let mut records = subject.records(store, id)?;
-        let begun = match records.first() {
-            Some(Record::Begun(begun)) if begun.turn == subject.turn => begun.clone(),
-            _ => {
-                return Err(Unreplayable::Gone {
-                    what: "its beginning",
-                });
-            }
-        };
-        let message = store.message(id, subject.message)?;
-        let message = message.ok_or(Unreplayable::Gone {
-            what: "its message",
-        })?;
-        let stored = store.snapshot(id, subject.snapshot)?;
-        let stored = stored.ok_or(Unreplayable::Gone {
-            what: "the snapshot that it ran on",
-        })?;
+        let recorded = RecordedTurn::read(&shared.store, id, subject)?;
+        let component = recorded.begun.component;
         let plugin = shared
-            .plugin_on(&identity.plugin, plugin, begun.component)
+            .plugin_on(&identity.plugin, plugin, component)
             .await?;
-        let limit = plugin.limits.snapshot_bytes;
-        let snapshot = Snapshot::decode(&stored, &identity.plugin, limit)?;
-        let job = plugin.job(id, identity, &begun, subject.timers.clone());
-        Ok(Self {
-            job,
-            snapshot,
-            journal: Journal::of(subject.turn, records.drain(1..)),
-            begun,
-            message,
-        })
+        Ok(recorded.on(&plugin, id, identity)?)
     }
 
     /// Returns the recorded steps of the turn.

@@ -25,6 +25,10 @@ use super::drain::TurnGuard;
 use super::mailbox::DriverRequest;
 use super::shared::Shared;
 use super::step_executor::StepExecutor;
+use super::trial::Trial;
+
+/// The calls of a trial: it restores twice, and takes a turn.
+const TRIAL_CALLS: u32 = 3;
 
 /// Everything that a turn needs to run.
 pub(super) struct TurnJob {
@@ -33,6 +37,8 @@ pub(super) struct TurnJob {
     pub(super) timeline: Option<TimelineName>,
     pub(super) job: GuestJob,
     pub(super) snapshot: Arc<Snapshot>,
+    /// That the component is to be tried first.
+    pub(super) trial: Option<Trial>,
     pub(super) begun: Begun,
     pub(super) message: Message,
     /// Replays the steps that the turn took before it was interrupted.
@@ -51,6 +57,21 @@ impl TurnJob {
     /// aborts the guest and the step in flight.
     pub(super) async fn run(self, shared: Arc<Shared>) -> Result<Product, GuestFailure> {
         let (engine, guard) = (&shared.engine, &self.guard);
+        if let Some(trial) = &self.trial {
+            // Before memory is reserved, which the trial may wait for.
+            guard
+                .pulse
+                .turn_runs(TRIAL_CALLS * self.job.limits.turn_timeout);
+            let report = guard
+                .unless_drained(|| trial.run(&self.begun, &self.snapshot))
+                .await;
+            if report.verdict.stays() {
+                return Err(GuestFailure::Restore {
+                    text: report.text,
+                    newer_schema: None,
+                });
+            }
+        }
         guard.pulse.waits_for_memory(self.reserve_bytes);
         let memory = guard.until_free(engine.reserve(self.reserve_bytes)).await;
         guard.pulse.has_memory();
@@ -76,6 +97,7 @@ impl TurnJob {
             timeline,
             job,
             snapshot,
+            trial: _,
             begun,
             message,
             mut replay,

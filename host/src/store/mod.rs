@@ -42,6 +42,8 @@
 //! | `kept_aside.rs` | damaged databases that were replaced |
 //! | `cut_all.rs` | begins a new timeline in sessions of which something is lost, or after a restore |
 //! | `file_copy.rs` | copies a file, for backups and salvages |
+//! | `link.rs` | gives a file a second name |
+//! | `open_copy.rs` | opens a copy of a store, which is left alone |
 //! | `backup/` | takes a backup of an open store, and restores one |
 //! | `format.rs` | the version of all of it |
 //! | `folder_lock.rs`, `found_files.rs`, `open_db.rs`, `open.rs`, `close.rs` | opening and closing |
@@ -68,9 +70,11 @@ mod handle;
 mod kept;
 mod kept_aside;
 mod keys;
+mod link;
 mod listing;
 mod meta;
 mod open;
+mod open_copy;
 mod open_db;
 mod options;
 mod points;
@@ -103,6 +107,7 @@ pub use handle::{Stats, Store};
 pub use kept_aside::KeptAside;
 pub use listing::SessionSummary;
 pub use open::find_store;
+pub use open_copy::open_copy;
 pub use options::StoreOptions;
 pub use points::{StoredRecords, check_history};
 pub use read::{EVENT_PAGE_BYTES, EventPage, KnownKey};

@@ -24,6 +24,11 @@ const BUGS: &[(&str, u32, &str)] = &[
         12,
         "what was undone and done outside is not told",
     ),
+    (
+        "trial-skipped",
+        12,
+        "a component that loses a part of the state takes over",
+    ),
     ("silent-loss", 11, "what damage has cost is not told"),
     ("restart-anyway", 10, "goes on with a bad configuration"),
 ];

@@ -23,6 +23,7 @@ const NEEDS: &[(&str, usize, bool)] = &[
     ("fork_session", 2, false),
     ("export_session", 2, false),
     ("import_session", 2, false),
+    ("try_component", 2, true),
     ("show_turn", 0, false),
     ("replay_turn", 2, false),
     ("retry_dead_letter", 1, false),

@@ -24,7 +24,20 @@ impl Changing {
         changing
     }
 
+    /// Like [`Self::start`], with further lines of `[daemon]`.
+    pub(super) async fn with_daemon(first: &str, lines: &[&str]) -> Self {
+        let mut lines: Vec<_> = lines.to_vec();
+        lines.push("probation = \"100ms\"");
+        let changing = Self::on(first, &lines, &[]).await;
+        changing.stage.daemon.until_past_probation().await;
+        changing
+    }
+
     async fn on_probation(first: &str, probation: &str, keys: &[&str]) -> Self {
+        Self::on(first, &[&format!("probation = \"{probation}\"")], keys).await
+    }
+
+    async fn on(first: &str, daemon: &[&str], keys: &[&str]) -> Self {
         let folder = tempfile::tempdir()
             .expect("a folder for temporary files")
             .keep();
@@ -32,7 +45,8 @@ impl Changing {
         fs::write(&path, variant(first)).expect("the folder is ours");
         let at = path.clone();
         let stage = Stage::start(|mut setup| {
-            setup.daemon.push(format!("probation = \"{probation}\""));
+            let lines = daemon.iter().map(|&line| line.to_owned());
+            setup.daemon.extend(lines);
             let plugin = setup.plugins.iter_mut().find(|it| it.name == "scripted");
             let plugin = plugin.expect("the stage has it");
             plugin.path = at;
@@ -51,10 +65,15 @@ impl Changing {
 
     pub(super) async fn replace(&self, component: &[u8]) -> u64 {
         let before = self.stage.daemon.generation().await;
+        self.put(component);
+        self.stage.daemon.after_generation(before).await
+    }
+
+    /// Puts this component into the plugin's file.
+    pub(super) fn put(&self, component: &[u8]) {
         let new = self.path.with_extension("new");
         fs::write(&new, component).expect("the folder is ours");
         fs::rename(&new, &self.path).expect("the folder is ours");
-        self.stage.daemon.after_generation(before).await
     }
 
     /// Performs a turn of a session. Returns the number of turns that the guest has counted.
@@ -80,17 +99,17 @@ pub(super) enum Then {
     GoOver,
     /// They stay on the component that they last ran on.
     Stay,
-    /// They go over, and their state is lost without a word.
-    Forget,
+    /// The same, but for one that has no state to lose yet.
+    StayWithState,
 }
 
 /// All sessions, each in another state, meet a change from the variant `from` to a component. Returns the
-/// daemon, and the sessions with the turns that they had ended on the first component.
+/// daemon, and how many turns those with a state have had.
 pub(super) async fn whatever_they_were_doing(
     from: &str,
     to: &[u8],
     then: Then,
-) -> (Changing, Vec<(&'static str, u64)>) {
+) -> (Changing, [(&'static str, u64); 4]) {
     let it = Changing::start(from, &[]).await;
     let client = &it.stage.client;
     let say = async |id: &str, script: Value| {
@@ -138,14 +157,9 @@ pub(super) async fn whatever_they_were_doing(
         (it.session("timer").await["turns"] == 3).then_some(())
     })
     .await;
-    let counted = |before: u64, since: u64| match then {
-        Then::Forget => done(since),
-        Then::GoOver | Then::Stay => done(before + since),
-    };
-    let mut ended = vec![("idle", 1), ("mid-turn", 2), ("timer", 2)];
-    assert_eq!(it.turn("s").await, done(1));
-    for ((id, before), since) in ended.iter().zip([1, 2, 2]) {
-        assert_eq!(it.turn(id).await, counted(*before, since), "{id}");
+    let expected = [("s", 1), ("idle", 2), ("mid-turn", 4), ("timer", 4)];
+    for (id, turns) in expected {
+        assert_eq!(it.turn(id).await, done(turns), "{id}");
     }
     let approve = json!({"decision": "approve"});
     let asked = client
@@ -161,27 +175,44 @@ pub(super) async fn whatever_they_were_doing(
     decided.expect("an answer").expect(200);
     it.stage.executed("asked").await;
     client.until_idle("parked").await;
-    ended.push(("parked", 2));
-    assert_eq!(it.turn("parked").await, counted(2, 1));
+    assert_eq!(it.turn("parked").await, done(3));
     for (token, times) in [("first", 1), ("second", 1), ("asked", 1)] {
         assert_eq!(it.stage.executions(token).len(), times, "{token}");
     }
 
-    let pinned = then == Then::Stay;
+    let stays = |id: &str| match then {
+        Then::GoOver => false,
+        Then::Stay => true,
+        Then::StayWithState => id != "s",
+    };
     for id in ["s", "idle", "parked", "mid-turn", "timer"] {
         let session = it.session(id).await;
         assert_eq!(session["state"], "idle", "{session}");
         assert_eq!(session["dead"], 0, "{session}");
-        assert_eq!(session.get("pinned").is_some(), pinned, "{session}");
+        let pinned = session.get("pinned").is_some();
+        assert_eq!(pinned, stays(id), "{session}");
     }
     let record = it.stage.daemon.restart_record(generation).await;
-    let relaunch = record.expect("it is there")["relaunch"].clone();
-    assert_eq!(relaunch["faulted"], 0, "{relaunch}");
+    let record = record.expect("it is there");
+    assert_eq!(record["relaunch"]["faulted"], 0, "{record}");
+    // What became of them was foretold, but of those whose turn ended meanwhile.
+    let trial = &record["trial"][0];
+    assert_eq!(trial["sessions"], 5, "{record}");
+    assert_eq!(trial["untried"], 0, "{record}");
+    let foretold = trial["failed"].as_u64().zip(trial["suspect"].as_u64());
+    let foretold = foretold.expect("counts");
+    let staying = ["s", "idle", "parked", "mid-turn", "timer"];
+    let staying = staying.into_iter().filter(|id| stays(id)).count();
+    assert_eq!(foretold.0 + foretold.1, staying as u64, "{record}");
     // A worker that knows of it from the log goes on in the same way.
     it.stage.daemon.kill_worker().await;
-    assert_eq!(it.turn("idle").await, counted(1, 2));
-    assert_eq!(it.session("idle").await.get("pinned").is_some(), pinned);
-    (it, ended)
+    assert_eq!(it.turn("idle").await, done(3));
+    let pinned = it.session("idle").await.get("pinned").is_some();
+    assert_eq!(pinned, stays("idle"));
+    (
+        it,
+        [("idle", 3), ("parked", 3), ("mid-turn", 4), ("timer", 4)],
+    )
 }
 
 macro_rules! table {
@@ -203,6 +234,8 @@ table! {
     a_restore_without_end_leaves_them_where_they_are: "plain", variant("loop"), Stay;
     more_memory_than_the_limit_leaves_them_where_they_are: "plain", variant("greedy"), Stay;
     an_older_schema_leaves_them_where_they_are: "schema2", variant("plain"), Stay;
+    what_would_lose_their_state_leaves_them_where_they_are: "plain", variant("renamed"), StayWithState;
+    what_forgets_leaves_them_where_they_are: "plain", variant("forgets"), Stay;
     a_large_component_takes_them_over: "plain", large("added"), GoOver;
 }
 

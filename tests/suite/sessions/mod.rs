@@ -17,5 +17,6 @@ mod standing_approvals;
 mod steps;
 mod stopped;
 mod timelines;
+mod trials;
 mod watchdog;
 mod way_back;

@@ -203,23 +203,25 @@ async fn a_component_that_lost_the_state_is_gone_back_behind() {
         assert_eq!(it.turn("s").await, done(turn));
     }
     it.change("renamed").await;
-    // No word of the loss: its field has another name.
+    assert_eq!(it.turn("s").await, done(4));
+    let forced = it.stage.daemon.abide(&["plugin", "adopt", "s", "--force"]);
+    assert!(forced.status.success(), "{forced:?}");
     assert_eq!(it.turn("s").await, done(1));
     for turn in 2..=20 {
         assert_eq!(it.turn("s").await, done(turn));
     }
     // The last turns are not enough for that.
     let client = &it.stage.client;
-    let answer = rewind(client, "s", 3).await;
+    let answer = rewind(client, "s", 4).await;
     assert!(answer["session"].get("pinned").is_some(), "{answer}");
-    assert_eq!(it.turn("s").await, done(4));
-    it.stage.daemon.kill_worker().await;
     assert_eq!(it.turn("s").await, done(5));
+    it.stage.daemon.kill_worker().await;
+    assert_eq!(it.turn("s").await, done(6));
     let repaired = variant("added");
     it.replace(&repaired).await;
     assert_eq!(
         it.turn("s").await,
-        done(6),
+        done(7),
         "the repaired one takes it over"
     );
     assert_eq!(it.session("s").await.get("pinned"), None);
@@ -227,8 +229,12 @@ async fn a_component_that_lost_the_state_is_gone_back_behind() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_sessions_were_doing_they_are_gone_back_behind_it() {
-    let (it, ended) = whatever_they_were_doing("plain", &variant("renamed"), Then::Forget).await;
+    let renamed = variant("renamed");
+    let (it, ended) = whatever_they_were_doing("plain", &renamed, Then::StayWithState).await;
+    let adopted = ["plugin", "adopt", "--all", "--force"];
+    it.stage.daemon.abide_says(&adopted);
     for (id, turns) in ended {
+        assert_eq!(it.turn(id).await, done(1), "{id}");
         let answer = rewind(&it.stage.client, id, turns).await;
         assert!(answer["session"].get("pinned").is_some(), "{answer}");
         assert_eq!(it.turn(id).await, done(turns + 1), "{id}");

@@ -40,6 +40,8 @@ pub(in crate::daemon) enum RestartEvent<P, C, D> {
     StandbyReady(Generation),
     /// The standby failed, with the reason.
     StandbyFailed(Generation, String),
+    /// New components have been tried; or what was found refuses the restart.
+    Tried(Result<(), Setback>),
     /// The active sessions have been recorded, with their number; or the store refused the write.
     ActiveRecorded(Result<u64, Setback>),
     /// No turn runs any more: all have ended or were aborted.
@@ -98,6 +100,11 @@ pub(in crate::daemon) enum RestartAction<P, C, D> {
     Accept(D),
     /// Log and count a refusal. Not repeated for the same reason.
     LogRefusal(String),
+    /// Try the components that the restart in progress changes on sessions: eventually
+    /// [`RestartEvent::Tried`].
+    BeginTrial,
+    /// Cancel the trial: nothing of it is wanted.
+    CancelTrial,
     /// Evict idle sessions from memory, so that a drain need not wake them (`true`); or cease to
     /// (`false`).
     EvictIdle(bool),

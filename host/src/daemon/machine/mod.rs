@@ -2,14 +2,14 @@
 //! event and returns actions, without a clock or a system call.
 //!
 //! ```text
-//!            Decided(Restart)             Accepted                StandbyReady
-//!  Serving -------------------> Accepting ---------> Preparing -----------------> Recording
-//!   ^  ^                            | Refused            | StandbyFailed             | (active sessions)
-//!   |  +----------------------------+--------------------+---------------------------+ store refuses
-//!   |                                                                                | ActiveRecorded
-//!   |      StandbyFailed                     store refuses the last write            v
-//!   +------------------------- Draining ---------> LastWrite <------------------ Draining
-//!   +----------------------------------------------/ |            Drained
+//!            Decided(Restart)             Accepted                StandbyReady           Tried
+//!  Serving -------------------> Accepting ---------> Preparing -----------------> Trying -----> Recording
+//!   ^  ^                            | Refused            | StandbyFailed            | refused    | (active sessions)
+//!   |  +----------------------------+--------------------+--------------------------+------------+ store refuses
+//!   |                                                                                            | ActiveRecorded
+//!   |      StandbyFailed                     store refuses the last write                        v
+//!   +------------------------- Draining ---------> LastWrite <------------------------------- Draining
+//!   +----------------------------------------------/ |                       Drained
 //!                                                    v
 //!   Stop, in any phase above                      Leaving (restart)
 //!      |

@@ -18,6 +18,8 @@ enum Input {
     /// Reports from the standby of a restart that is over.
     StaleStandby,
     StandbyFailed,
+    /// New components were tried: whether what was found allows the restart.
+    Tried(bool),
     Drained,
     Stop,
     ProbationOver,
@@ -50,6 +52,7 @@ fn input() -> impl Strategy<Value = Input> {
         4 => Just(Input::StandbyReady),
         1 => Just(Input::StaleStandby),
         2 => Just(Input::StandbyFailed),
+        4 => any::<bool>().prop_map(Input::Tried),
         4 => Just(Input::Drained),
         1 => Just(Input::Stop),
         1 => Just(Input::ProbationOver),
@@ -60,6 +63,13 @@ fn input() -> impl Strategy<Value = Input> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Drain {
+    None,
+    Running,
+    Over,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trial {
     None,
     Running,
     Over,
@@ -76,6 +86,7 @@ struct World {
     standby: Option<u64>,
     /// The restart that is recorded as in progress.
     record: Option<u64>,
+    trial: Trial,
     active_recorded: bool,
     last_written: bool,
     drain: Drain,
@@ -97,6 +108,7 @@ impl World {
             candidates: 0,
             standby: None,
             record: None,
+            trial: Trial::None,
             active_recorded: false,
             last_written: false,
             drain: Drain::None,
@@ -140,6 +152,16 @@ impl World {
                         Some(generation),
                         "what failed is recorded as refused"
                     );
+                }
+            }
+            Input::Tried(allows) => {
+                if self.trial == Trial::Running {
+                    self.trial = Trial::Over;
+                    let result = match allows {
+                        true => Ok(()),
+                        false => Err(setback("two sessions would lose their state", false)),
+                    };
+                    self.advance(RestartEvent::Tried(result));
                 }
             }
             Input::Drained => {
@@ -245,6 +267,7 @@ impl World {
                 self.generations += 1;
                 self.record = Some(self.generations);
                 self.standby = self.record;
+                self.trial = Trial::None;
                 self.active_recorded = false;
                 self.last_written = false;
                 return Some(RestartEvent::Accepted(
@@ -252,7 +275,13 @@ impl World {
                     self.generations,
                 ));
             }
+            RestartAction::BeginTrial => {
+                assert_eq!(self.trial, Trial::None, "a restart has one trial");
+                self.trial = Trial::Running;
+            }
+            RestartAction::CancelTrial => self.trial = Trial::None,
             RestartAction::RecordActive => {
+                assert_eq!(self.trial, Trial::Over, "components are tried first");
                 let written = self.write();
                 self.active_recorded = written.is_ok();
                 return Some(RestartEvent::ActiveRecorded(written.map(|()| 3)));
@@ -281,6 +310,7 @@ impl World {
                     self.standby, None,
                     "the supervisor knows that it is not wanted"
                 );
+                assert_ne!(self.trial, Trial::Running, "nobody wants its result");
             }
             RestartAction::WriteLast => {
                 assert_eq!(self.drain, Drain::Over);
@@ -328,6 +358,7 @@ impl World {
             );
             assert_eq!(self.drain, Drain::None, "turns run while it serves");
             assert_eq!(self.standby, None);
+            assert_ne!(self.trial, Trial::Running);
         }
         let planned = self.machine.planned().copied();
         assert_eq!(

@@ -42,6 +42,8 @@ struct Restart<P, C> {
 enum Stage {
     /// The standby is starting; nothing has changed yet.
     Preparing,
+    /// New components are being tried on copies of what sessions have; nothing has changed yet.
+    Trying,
     /// The active sessions are being recorded. This precedes the drain, because a service manager
     /// may kill the process during the drain.
     Recording,
@@ -111,6 +113,7 @@ impl<P, C> RestartMachine<P, C> {
             RestartEvent::StandbyFailed(generation, reason) => {
                 self.standby_failed(generation, reason, &mut out);
             }
+            RestartEvent::Tried(result) => self.tried(result, &mut out),
             RestartEvent::ActiveRecorded(result) => self.active_recorded(result, &mut out),
             RestartEvent::Drained => self.drained(&mut out),
             RestartEvent::LastWritten(result) => self.last_written(result, &mut out),
@@ -139,7 +142,7 @@ impl<P, C> RestartMachine<P, C> {
         match &self.phase {
             Phase::Serving(_) | Phase::Accepting => Activity::Serving,
             Phase::Restarting(restart) => match restart.stage {
-                Stage::Preparing | Stage::Recording => Activity::Preparing,
+                Stage::Preparing | Stage::Trying | Stage::Recording => Activity::Preparing,
                 Stage::Draining | Stage::LastWrite => Activity::Draining,
             },
             Phase::Stopping(_) | Phase::Leaving(UnderWay::Stop(_)) => Activity::Stopping,
@@ -242,9 +245,25 @@ impl<P, C> RestartMachine<P, C> {
             && restart.generation == generation
             && restart.stage == Stage::Preparing
         {
-            restart.stage = Stage::Recording;
-            out.push(RestartAction::EvictIdle(true));
-            out.push(RestartAction::RecordActive);
+            restart.stage = Stage::Trying;
+            out.push(RestartAction::BeginTrial);
+        }
+    }
+
+    fn tried<D>(&mut self, result: Result<(), Setback>, out: &mut Actions<P, C, D>) {
+        let Phase::Restarting(restart) = &mut self.phase else {
+            return;
+        };
+        if restart.stage != Stage::Trying {
+            return;
+        }
+        match result {
+            Ok(()) => {
+                restart.stage = Stage::Recording;
+                out.push(RestartAction::EvictIdle(true));
+                out.push(RestartAction::RecordActive);
+            }
+            Err(setback) => self.give_up(setback, None, out),
         }
     }
 
@@ -289,6 +308,7 @@ impl<P, C> RestartMachine<P, C> {
         }
         match restart.stage {
             Stage::Preparing => {}
+            Stage::Trying => out.push(RestartAction::CancelTrial),
             Stage::Recording => out.push(RestartAction::EvictIdle(false)),
             Stage::Draining | Stage::LastWrite => out.push(RestartAction::CancelDrain),
         }
@@ -363,12 +383,15 @@ impl<P, C> RestartMachine<P, C> {
             Phase::Serving(_) | Phase::Accepting => self.phase = stopping(DrainProgress::NotBegun),
             Phase::Restarting(restart) => {
                 let drain = match restart.stage {
-                    Stage::Preparing | Stage::Recording => DrainProgress::NotBegun,
+                    Stage::Preparing | Stage::Trying | Stage::Recording => DrainProgress::NotBegun,
                     Stage::Draining => DrainProgress::UnderWay,
                     Stage::LastWrite => DrainProgress::Over,
                 };
                 let before = std::mem::replace(&mut self.phase, stopping(drain));
                 if let Phase::Restarting(restart) = before {
+                    if restart.stage == Stage::Trying {
+                        out.push(RestartAction::CancelTrial);
+                    }
                     out.push(RestartAction::CancelReplace);
                     let reason = format!("given up: {why}");
                     out.push(RestartAction::RecordRefused(restart.planned, reason));

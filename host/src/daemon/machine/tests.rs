@@ -42,7 +42,9 @@ fn preparing() -> TestMachine {
 fn draining() -> TestMachine {
     let mut machine = preparing();
     let ready = step(&mut machine, RestartEvent::StandbyReady(SECOND));
-    assert_eq!(ready, ["EvictIdle", "RecordActive"]);
+    assert_eq!(ready, ["BeginTrial"]);
+    let tried = step(&mut machine, RestartEvent::Tried(Ok(())));
+    assert_eq!(tried, ["EvictIdle", "RecordActive"]);
     let recorded = step(&mut machine, RestartEvent::ActiveRecorded(Ok(5)));
     assert_eq!(recorded, ["BeginDrain"]);
     machine

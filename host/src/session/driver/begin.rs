@@ -29,6 +29,8 @@ pub(super) enum Obstacle {
     Fault(Fault),
     /// The guest cannot be restored on this component; it may be on another one.
     Guest { component: Digest, text: String },
+    /// This component can run the session, but does not carry it on as a whole.
+    Loses { component: Digest, text: String },
     /// Nothing was found out; the driver tries again later.
     Pause(String),
     /// The store fails at the moment; the driver retries later.
@@ -41,7 +43,7 @@ impl Obstacle {
     pub(super) fn into_fault(self) -> Result<Fault, Refusal> {
         match self {
             Self::Fault(fault) => Ok(fault),
-            Self::Guest { component, text } => Ok(Fault {
+            Self::Guest { component, text } | Self::Loses { component, text } => Ok(Fault {
                 code: FaultCode::Restore,
                 text,
                 component: Some(component),
@@ -54,6 +56,8 @@ impl Obstacle {
 
 /// The job and the snapshot that a turn runs on.
 pub(super) struct TurnInputs {
+    /// The plugin, with the component of the turn.
+    pub(super) plugin: Arc<Plugin>,
     pub(super) job: GuestJob,
     pub(super) snapshot: Arc<Snapshot>,
 }
@@ -150,11 +154,17 @@ impl Driver {
         let reserve_bytes = expected.max(self.reserve_bytes);
         let reserve_bytes = reserve_bytes.min(ground.job.limits.memory_bytes);
         let taken = Consumed::by(&journal);
+        // What a component has begun, it alone can end: a turn that goes on was tried when it began.
+        let trial = match begun.resumed_in {
+            None => self.due_trial(&ground.plugin),
+            Some(_) => None,
+        };
         let turn = TurnJob {
             id: self.id.clone(),
             timeline: self.timeline().cloned(),
             job: ground.job,
             snapshot: ground.snapshot,
+            trial,
             begun: begun.clone(),
             message,
             replay: Replay::new(journal),
@@ -276,7 +286,11 @@ impl Driver {
             }
         };
         let job = plugin.job(&self.id, &session.identity, begun, timers);
-        Ok(TurnInputs { job, snapshot })
+        Ok(TurnInputs {
+            plugin,
+            job,
+            snapshot,
+        })
     }
 
     /// Returns the snapshot that the next turn starts from, or why it cannot be used.
@@ -327,7 +341,7 @@ impl Driver {
     pub(super) async fn handle_obstacle(&mut self, obstacle: Obstacle) {
         match obstacle {
             Obstacle::Fault(fault) => self.fault(fault).await,
-            Obstacle::Guest { component, text } => {
+            Obstacle::Guest { component, text } | Obstacle::Loses { component, text } => {
                 self.cannot_restore(component, text).await;
                 // It may run on another component now: at once, not with the next message.
                 self.paused_until = Some(Instant::now());

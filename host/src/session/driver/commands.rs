@@ -69,8 +69,8 @@ impl Driver {
                 Ok(view) => batch.answer(reply, view),
                 Err(no) => drop(reply.send(Err(no))),
             },
-            DriverCommand::Adopt { force, reply } => {
-                match Box::pin(self.adopt(force, batch)).await {
+            DriverCommand::Adopt { adoption, reply } => {
+                match Box::pin(self.adopt(adoption, batch)).await {
                     Ok(view) => batch.answer(reply, view),
                     Err(no) => drop(reply.send(Err(no))),
                 }

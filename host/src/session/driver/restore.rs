@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::{
-    Begun, Digest, Fault, FaultCode, Faulted, Identity, MessageId, Moved, PointAct, Record,
-    Refusal, Session, SessionView, Snapshot,
+    Begun, Digest, Fault, FaultCode, Faulted, Generation, Identity, MessageId, Moved, PointAct,
+    Record, Refusal, Session, SessionView, Snapshot, TrialVerdict, UnixMillis,
 };
 
 use super::Driver;
@@ -21,17 +21,54 @@ use super::batch::CommitBatch;
 use super::begin::{Obstacle, TurnInputs};
 use crate::engine::GuestFailure;
 use crate::session::drain::Gate;
+use crate::session::mailbox::Adoption;
 use crate::session::plugins::Plugin;
 use crate::session::queries::refusal;
+use crate::session::replay::Subject;
+use crate::session::trial::Trial;
 
 /// How long a request waits for the trial of a component: longer than the default of `limits.compute`.
 const TRIAL_MAX: Duration = Duration::from_secs(45);
 /// The same, while a turn of the session runs.
 const TRIAL_BESIDE_TURN: Duration = Duration::from_secs(5);
 
+/// What a request has found of a component.
+#[derive(Debug, PartialEq)]
+enum Tried {
+    /// The session can run on it.
+    Runs,
+    /// The session can run on it, but is not carried on as a whole.
+    Loses(String),
+    /// The fault that the session would have.
+    Faults(Fault),
+}
+
+/// Returns what a turn on this component would begin with, in a session whose last turn was `last_turn`.
+pub(in crate::session) fn begun_on(
+    last_turn: u64,
+    component: Digest,
+    generation: Generation,
+) -> Begun {
+    Begun {
+        turn: last_turn,
+        message: MessageId::on(None, 0),
+        attempt: 0,
+        deaths: 0,
+        notice: None,
+        now: UnixMillis::now(),
+        seed: rand::random(),
+        component,
+        limits: None,
+        generation,
+        resumed_in: None,
+    }
+}
+
 fn no_room() -> Refusal {
     Refusal::NothingFound {
-        reason: "other guests leave no room for a trial".to_owned(),
+        reason:
+            "the trial has not ended in time: it takes long, or other guests leave no room for it"
+                .to_owned(),
     }
 }
 
@@ -115,6 +152,8 @@ impl Driver {
             match self.try_on(component).await {
                 Ok(true) => {
                     self.proven = true;
+                    let passed = self.session.as_ref();
+                    self.passed = passed.map(|it| (it.progress.snapshot.at, component));
                     let mut batch = CommitBatch::default();
                     self.end_pin(&mut batch, component);
                     self.commit(batch).await;
@@ -122,7 +161,9 @@ impl Driver {
                 // The result stays unknown; the next worker will verify.
                 Ok(false) => return self.relaunching.clear(),
                 // It may be restored on the component that it last ran on.
-                Err(obstacle @ Obstacle::Guest { .. }) => self.handle_obstacle(obstacle).await,
+                Err(obstacle @ (Obstacle::Guest { .. } | Obstacle::Loses { .. })) => {
+                    self.handle_obstacle(obstacle).await;
+                }
                 Err(obstacle) => return self.handle_obstacle(obstacle).await,
             }
         }
@@ -130,11 +171,10 @@ impl Driver {
     }
 
     /// Has a session that stays on an older component, or has not run since there is another one, run on its
-    /// plugin's. If its guest cannot be restored on that, the request is refused; with `force` the session is
-    /// faulted.
+    /// plugin's, if that carries it on, or as `adoption` says.
     pub(super) async fn adopt(
         &mut self,
-        force: bool,
+        adoption: Adoption,
         batch: &mut CommitBatch,
     ) -> Result<SessionView, Refusal> {
         let session = self.existing()?;
@@ -151,17 +191,31 @@ impl Driver {
             return Err(Refusal::TurnOpen);
         }
         self.shared.store.may_move_sessions().map_err(refusal)?;
-        let fault = match self.try_soon(configured).await? {
-            None => None,
-            Some(_) if session.progress.open.is_some() && force => return Err(Refusal::TurnOpen),
-            Some(fault) if force => Some(fault),
-            Some(Fault { text: reason, .. }) => return Err(Refusal::CannotAdopt { reason }),
+        let at = Self::now();
+        let (moved, fault) = match (self.try_soon(configured).await?, adoption) {
+            (Tried::Runs, _) => (moved, None),
+            // That it does is recorded, so that it is not tried again.
+            (Tried::Loses(_), Adoption::ByForce) => (Some(Session::adopt(configured, at)), None),
+            (Tried::Loses(reason) | Tried::Faults(Fault { text: reason, .. }), Adoption::Whole) => {
+                return Err(Refusal::CannotAdopt { reason });
+            }
+            (_, Adoption::ByForce | Adoption::OrFault) if session.progress.open.is_some() => {
+                return Err(Refusal::TurnOpen);
+            }
+            (Tried::Faults(fault), Adoption::ByForce | Adoption::OrFault) => (moved, Some(fault)),
+            (Tried::Loses(text), Adoption::OrFault) => {
+                let fault = Fault {
+                    code: FaultCode::Restore,
+                    text,
+                    component: Some(configured),
+                };
+                (moved, Some(fault))
+            }
         };
         batch.acted(PointAct::Adopt);
         if let Some(moved) = moved {
             self.stage(batch, Record::Moved(moved));
         }
-        let at = Self::now();
         match fault {
             Some(fault) => {
                 self.stage(batch, Record::Faulted(Faulted { fault, at }));
@@ -207,8 +261,9 @@ impl Driver {
         after.apply(resumed);
         let configured = self.configured(&after).ok();
         let next = self.next_component(&after);
-        let Some(Fault { text: reason, .. }) = self.try_soon(next).await? else {
-            return Ok(None);
+        let reason = match self.try_soon(next).await? {
+            Tried::Runs => return Ok(None),
+            Tried::Loses(reason) | Tried::Faults(Fault { text: reason, .. }) => reason,
         };
         let now = Self::now();
         let others = [
@@ -219,31 +274,75 @@ impl Driver {
         ];
         for (component, moved) in others.into_iter().flatten() {
             let may_move = self.shared.store.may_move_sessions().is_ok();
-            if may_move && component != next && self.try_soon(component).await?.is_none() {
+            if may_move && component != next && self.try_soon(component).await? == Tried::Runs {
                 return Ok(Some(moved));
             }
         }
         Err(Refusal::StillFaulted { reason })
     }
 
-    /// Like [`Self::try_on`], for a request that does not wait for long. Returns the fault that the session
-    /// would have; none if it can run.
-    async fn try_soon(&self, component: Digest) -> Result<Option<Fault>, Refusal> {
+    /// Like [`Self::try_on`], for a request that does not wait for long.
+    async fn try_soon(&self, component: Digest) -> Result<Tried, Refusal> {
         let Ok(tried) = tokio::time::timeout(TRIAL_MAX, self.try_on(component)).await else {
             return Err(no_room());
         };
         match tried {
-            Ok(true) => Ok(None),
+            Ok(true) => Ok(Tried::Runs),
             Ok(false) => Err(Refusal::Restarting),
-            Err(obstacle) => obstacle.into_fault().map(Some),
+            Err(Obstacle::Loses { text, .. }) => Ok(Tried::Loses(text)),
+            Err(obstacle) => obstacle.into_fault().map(Tried::Faults),
         }
     }
 
-    /// Finds out whether the session's guest can be instantiated and restored on this component. Returns
-    /// false if the worker leaves before that is known.
+    /// Finds out whether the session can go on with this component. Returns false if the worker leaves before
+    /// that is known.
     async fn try_on(&self, component: Digest) -> Result<bool, Obstacle> {
-        let ground = self.turn_inputs(&self.trial(component)).await?;
-        self.try_restore(&ground).await
+        let begun = self.begun_on(component);
+        let ground = self.turn_inputs(&begun).await?;
+        match self.due_trial(&ground.plugin) {
+            Some(trial) => self.try_carry_on(&trial, &begun, &ground.snapshot).await,
+            None => self.try_restore(&ground).await,
+        }
+    }
+
+    /// Returns the trial of a component that has not written the session's state; none if it has, if an
+    /// operator has the session adopt it, if an open turn can only go on with it, or if it has just passed.
+    pub(super) fn due_trial(&self, plugin: &Arc<Plugin>) -> Option<Trial> {
+        let session = self.session.as_ref()?;
+        let component = plugin.component.digest();
+        let has_passed = self.passed == Some((session.progress.snapshot.at, component));
+        let is_due = !has_passed
+            && session.progress.is_untried_on(component)
+            && !session.is_bound_to(component);
+        is_due.then(|| Trial {
+            engine: self.shared.engine.clone(),
+            id: self.id.clone(),
+            identity: session.identity.clone(),
+            plugin: plugin.clone(),
+            last: Subject::last(&session.progress).map(|last| (self.shared.store.clone(), last)),
+        })
+    }
+
+    async fn try_carry_on(
+        &self,
+        trial: &Trial,
+        begun: &Begun,
+        snapshot: &Snapshot,
+    ) -> Result<bool, Obstacle> {
+        let mut gate = self.gate.clone();
+        let report = tokio::select! {
+            report = trial.run(begun, snapshot) => report,
+            _ = gate.wait_for(|gate| *gate >= Gate::Aborting) => return Ok(false),
+        };
+        let (component, text) = (begun.component, report.text);
+        match report.verdict {
+            TrialVerdict::Passed => Ok(true),
+            TrialVerdict::Failed if !report.is_restored => Err(Obstacle::Guest { component, text }),
+            TrialVerdict::Suspect | TrialVerdict::Failed => {
+                Err(Obstacle::Loses { component, text })
+            }
+            TrialVerdict::Untried => Err(Obstacle::Pause(text)),
+        }
     }
 
     /// Refuses a state, as it is stored, that the guest of a session cannot be restored from on its
@@ -279,8 +378,9 @@ impl Driver {
         let limit = plugin.limits.snapshot_bytes;
         let snapshot = Snapshot::decode(stored, name, limit).map_err(|error| cannot(&error))?;
         let ground = TurnInputs {
-            job: plugin.job(&self.id, identity, &self.trial(component), Vec::new()),
+            job: plugin.job(&self.id, identity, &self.begun_on(component), Vec::new()),
             snapshot: Arc::new(snapshot),
+            plugin,
         };
         match self.try_restore(&ground).await {
             Ok(true) => Ok(()),
@@ -290,21 +390,10 @@ impl Driver {
     }
 
     /// Returns what a turn on this component would begin with.
-    fn trial(&self, component: Digest) -> Begun {
+    fn begun_on(&self, component: Digest) -> Begun {
+        let generation = self.shared.settings.generation;
         let last_turn = self.session.as_ref().map(|s| s.progress.last_turn);
-        Begun {
-            turn: last_turn.unwrap_or_default(),
-            message: MessageId::on(None, 0),
-            attempt: 0,
-            deaths: 0,
-            notice: None,
-            now: Self::now(),
-            seed: rand::random(),
-            component,
-            limits: None,
-            generation: self.shared.settings.generation,
-            resumed_in: None,
-        }
+        begun_on(last_turn.unwrap_or_default(), component, generation)
     }
 
     /// Restores a guest, and drops it. Returns false if the worker leaves before it is known whether that is

@@ -7,11 +7,11 @@ use std::io;
 use std::path::Path;
 
 use crate::store::{
-    db::Db, db_files::table_name, failed_io::FailedIo, options::StoreOptions, recovery::Manifest,
+    db::Db, db_files::table_name, failed_io::FailedIo, link::link, options::StoreOptions,
+    recovery::Manifest,
 };
 
 use super::error::SalvageError;
-use super::link::link;
 
 /// Returns the number of a table of the database in `folder` that cannot be opened; none if all can, or
 /// if there is no readable MANIFEST. The tables with the numbers `left_out` are not tried. `scratch` is

@@ -12,6 +12,7 @@ use crate::store::{
     db::{Db, Keyspace, Op},
     db_files::{log_number, table_name, table_number},
     failed_io::FailedIo,
+    link::link,
     options::StoreOptions,
     recovery::{Examined, Manifest},
 };
@@ -19,7 +20,6 @@ use crate::store::{
 use super::around::{Blocked, check_end};
 use super::culprit::culprit;
 use super::error::SalvageError;
-use super::link::link;
 
 /// An image, which is removed once it is dropped.
 pub(super) struct StoreImage {

@@ -13,7 +13,6 @@
 //! | file | content |
 //! |---|---|
 //! | `image` | makes the tables and logs readable as one database |
-//! | `link` | gives a file a second name |
 //! | `culprit` | finds a damaged table that an error does not name |
 //! | `around` | reads a family around its damage |
 //! | `copy` | copies all families |
@@ -32,7 +31,6 @@ mod facts;
 mod image;
 mod in_place;
 mod judge;
-mod link;
 mod rebuild;
 mod rewrite;
 mod salvaged;

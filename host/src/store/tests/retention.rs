@@ -173,6 +173,7 @@ fn restart(generation: u64, status: RestartStatus) -> RestartRecord {
         active: 0,
         drain: Default::default(),
         phases: Default::default(),
+        trial: Vec::new(),
         relaunch: Default::default(),
         reason: None,
         handover_at: None,

@@ -8,10 +8,14 @@
 //! | `retyped` | another encoding: reads only its own |
 //! | `schema2` | of schema 2: reads 1 and 2 |
 //! | `renamed` | a field has another name, and is its default where it is missing: it loses the state of others |
+//! | `forgets` | the same, with another name of the field than the one that it was read by |
+//! | `bad-turns` | as `plain`, but each turn traps |
+//! | `other-turns` | as `plain`, but no turn does what it is told |
 //! | `trap` | as `plain`, but `restore` traps |
 //! | `loop` | as `plain`, but `restore` does not end |
 //! | `greedy` | as `plain`, but `restore` takes more memory than there is |
 
+use std::cell::Cell;
 use std::hint::black_box;
 
 use abide_plugin::bindings::exports::abide::session::guest::Guest;
@@ -30,6 +34,8 @@ const EMPTY: &[u8] = b"\x81\xa5turns\0";
 const RETYPED: u8 = 0xc1;
 
 thread_local! {
+    /// Whether the state was read by the other name of its field.
+    static IS_RENAMED: Cell<bool> = const { Cell::new(false) };
     static INSTANCE: Instance<Scripted> = const { Instance::new() };
 }
 
@@ -57,6 +63,11 @@ impl Guest for Component {
     }
 
     fn turn(input: Vec<Message>) -> Result<(), String> {
+        match &*variant() {
+            "bad-turns" => core::arch::wasm32::unreachable(),
+            "other-turns" => return Ok(()),
+            _ => {}
+        }
         INSTANCE.with(|instance| instance.turn(&input))
     }
 
@@ -66,6 +77,7 @@ impl Guest for Component {
             "retyped" => state.data.insert(0, RETYPED),
             "schema2" => state.schema = 2,
             "renamed" => drop(replace(&mut state.data, FIELD, RENAMED)),
+            "forgets" if !IS_RENAMED.get() => drop(replace(&mut state.data, FIELD, RENAMED)),
             _ => {}
         }
         state
@@ -84,6 +96,7 @@ impl Guest for Component {
             "renamed" if !replace(&mut snapshot.data, RENAMED, FIELD) => {
                 snapshot.data = EMPTY.to_vec();
             }
+            "forgets" => IS_RENAMED.set(replace(&mut snapshot.data, RENAMED, FIELD)),
             "trap" => core::arch::wasm32::unreachable(),
             "loop" => loop {
                 black_box(());

@@ -88,7 +88,7 @@ pub enum Save {
     Truncate,
 }
 
-/// A component of the plugin, see `guests/scripted/src/component.rs`. None loses the state of another one.
+/// A component of the plugin, see `guests/scripted/src/component.rs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variant {
     Plain,
@@ -98,6 +98,8 @@ pub enum Variant {
     Schema2,
     /// It takes over nothing of the others.
     Retyped,
+    /// It would take the others over, and lose a part of what they have.
+    Renamed,
     /// It takes over nothing at all.
     Trap,
 }
@@ -110,6 +112,7 @@ impl Variant {
             Self::Added => "added",
             Self::Schema2 => "schema2",
             Self::Retyped => "retyped",
+            Self::Renamed => "renamed",
             Self::Trap => "trap",
         }
     }
@@ -186,11 +189,12 @@ impl Disturbance {
                 true => Save::Rename,
                 false => Save::Truncate,
             }),
-            76..80 => Self::Component(match rng.random_range(0..5) {
+            76..80 => Self::Component(match rng.random_range(0..6) {
                 0 => Variant::Plain,
                 1 => Variant::Added,
                 2 => Variant::Schema2,
                 3 => Variant::Retyped,
+                4 => Variant::Renamed,
                 _ => Variant::Trap,
             }),
             80..84 => Self::EditTwice {
