@@ -47,6 +47,11 @@ impl Changing {
         let stage = Stage::start(|mut setup| {
             let lines = daemon.iter().map(|&line| line.to_owned());
             setup.daemon.extend(lines);
+            let is_budget = |line: &String| line.starts_with("trial_budget");
+            if !setup.daemon.iter().any(is_budget) {
+                // However busy the machine is, all sessions are tried.
+                setup.daemon.push("trial_budget = \"60s\"".to_owned());
+            }
             let plugin = setup.plugins.iter_mut().find(|it| it.name == "scripted");
             let plugin = plugin.expect("the stage has it");
             plugin.path = at;
