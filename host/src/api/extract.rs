@@ -44,21 +44,10 @@ impl FromRequestParts<Api> for ApprovalInPath {
     }
 }
 
-/// The access token that `{name}` of the path names.
-pub(super) struct TokenInPath(pub(super) String);
+/// The name of what `{name}` of the path names: an access token, or a plugin.
+pub(super) struct NameInPath(pub(super) String);
 
-impl FromRequestParts<Api> for TokenInPath {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &Api) -> Result<Self, Problem> {
-        path_param(parts, state, "name").await.map(Self)
-    }
-}
-
-/// The plugin that `{name}` of the path names.
-pub(super) struct PluginInPath(pub(super) String);
-
-impl FromRequestParts<Api> for PluginInPath {
+impl FromRequestParts<Api> for NameInPath {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &Api) -> Result<Self, Problem> {

@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use utoipa::IntoParams;
 
 use super::Api;
-use super::extract::{PluginInPath, QueryOf};
+use super::extract::{NameInPath, QueryOf};
 use super::problem::Problem;
 use super::way_back::LargeBody;
 use crate::domain::PluginTrial;
@@ -47,7 +47,7 @@ pub(super) struct TrialQuery {
 )]
 pub(super) async fn try_component(
     State(api): State<Api>,
-    PluginInPath(name): PluginInPath,
+    NameInPath(name): NameInPath,
     QueryOf(query): QueryOf<TrialQuery>,
     LargeBody(bytes, _room): LargeBody,
 ) -> Result<Answer<PluginTrial>, Problem> {

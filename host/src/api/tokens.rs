@@ -6,7 +6,7 @@ use http::{StatusCode, header};
 
 use super::Api;
 use super::auth::{AuditSubject, Caller};
-use super::extract::{Json, TokenInPath};
+use super::extract::{Json, NameInPath};
 use super::problem::{PROBATION_RETRY_SECONDS, Problem, ProblemKind};
 use crate::access::{NewToken, TokenRefusal};
 use crate::documents::{Page, TokenCreated, TokenRequest};
@@ -87,7 +87,7 @@ pub(super) async fn create(
 )]
 pub(super) async fn revoke(
     State(api): State<Api>,
-    TokenInPath(name): TokenInPath,
+    NameInPath(name): NameInPath,
 ) -> Result<Answer<AccessToken>, Problem> {
     Ok(Answer(api.tokens.revoke(&name).await?))
 }

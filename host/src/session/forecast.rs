@@ -46,14 +46,10 @@ pub(super) async fn of_one(
 ) -> Result<PluginTrial, Refusal> {
     let sessions = count(registry, &name).await?;
     let found = PluginTrial::new(name, plugin.component.digest(), sessions);
-    let mut tried = [(Some(Arc::new(plugin)), found)];
     let first = active(registry).await;
     let ends = Some(Instant::now() + budget);
-    TrialGround::of(registry)
-        .try_all(&mut tried, first, ends)
-        .await;
-    let [(_, found)] = tried;
-    Ok(found)
+    let ground = TrialGround::of(registry);
+    Ok(ground.try_one(plugin, found, first, ends).await)
 }
 
 /// Tries a component on all sessions of a store that no daemon uses.
@@ -65,15 +61,12 @@ pub async fn forecast_stored(
 ) -> Result<PluginTrial, Refusal> {
     let sessions = count_of(&store, &name)?;
     let found = PluginTrial::new(name, plugin.component.digest(), sessions);
-    let mut tried = [(Some(Arc::new(plugin)), found)];
     let ground = TrialGround {
         engine: engine.clone(),
         store,
         generation: Generation(0),
     };
-    ground.try_all(&mut tried, Vec::new(), None).await;
-    let [(_, found)] = tried;
-    Ok(found)
+    Ok(ground.try_one(plugin, found, Vec::new(), None).await)
 }
 
 /// Tries a component on an exported session.
@@ -113,16 +106,15 @@ pub(super) async fn run(
         let found = PluginTrial::new(name, new.component, sessions);
         let plugin = tokio::time::timeout_at(ends, load(&shared.engine, new)).await;
         let plugin = plugin.unwrap_or_else(|_| Err("loading it takes too long".to_owned()));
-        let plugin = plugin.unwrap_or_else(|reason| {
+        if let Err(reason) = &plugin {
             let plugin = &found.plugin;
             tracing::warn!(
                 plugin,
                 reason,
                 "the new component cannot be tried before the restart"
             );
-            None
-        });
-        tried.push((plugin, found));
+        }
+        tried.push((plugin.ok(), found));
     }
     let first = active(registry).await;
     TrialGround::of(registry)
@@ -148,7 +140,7 @@ async fn active(registry: &Registry) -> Vec<SessionId> {
     active.ok().and_then(Result::ok).unwrap_or_default()
 }
 
-async fn load(engine: &Engine, new: NewComponent) -> Result<Option<Arc<Plugin>>, String> {
+async fn load(engine: &Engine, new: NewComponent) -> Result<Arc<Plugin>, String> {
     let (engine, digest) = (engine.clone(), new.component);
     let load = move || engine.kept(digest);
     let loaded = tokio::task::spawn_blocking(load).await;
@@ -159,7 +151,7 @@ async fn load(engine: &Engine, new: NewComponent) -> Result<Option<Arc<Plugin>>,
         limits: new.limits,
         grants: new.grants,
     };
-    Ok(Some(Arc::new(plugin)))
+    Ok(Arc::new(plugin))
 }
 
 /// A plugin with the component that is tried, if it can be loaded, and what was found.
@@ -181,6 +173,20 @@ impl TrialGround {
             store: shared.store.clone(),
             generation: shared.settings.generation,
         }
+    }
+
+    /// Tries one plugin on all of its sessions.
+    async fn try_one(
+        &self,
+        plugin: Plugin,
+        found: PluginTrial,
+        first: Vec<SessionId>,
+        ends: Option<Instant>,
+    ) -> PluginTrial {
+        let mut tried = [(Some(Arc::new(plugin)), found)];
+        self.try_all(&mut tried, first, ends).await;
+        let [(_, found)] = tried;
+        found
     }
 
     /// Tries plugins on all of their sessions, `first` first, until it is time.

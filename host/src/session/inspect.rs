@@ -87,7 +87,7 @@ pub(super) async fn replay(shared: &Shared, id: &SessionId) -> Result<ReplayRepo
         turn: subject.turn,
         open,
         component: offline.begun.component,
-        steps: u32::try_from(offline.journal().steps().len()).unwrap_or(u32::MAX),
+        steps: offline.step_count(),
         verdict,
         text,
     })

@@ -167,6 +167,11 @@ impl Offline {
         Ok(recorded.on(&plugin, id, identity)?)
     }
 
+    /// Returns the number of recorded steps of the turn.
+    pub(super) fn step_count(&self) -> u32 {
+        u32::try_from(self.journal.steps().len()).unwrap_or(u32::MAX)
+    }
+
     /// Returns the recorded steps of the turn.
     pub(super) fn journal(&self) -> &Journal {
         &self.journal

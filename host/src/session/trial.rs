@@ -23,7 +23,7 @@ use crate::engine::{Engine, GuestFailure, Product, unfaithful};
 use crate::store::Store;
 
 use super::plugins::Plugin;
-use super::replay::{Offline, RecordedTurn, Replayed, Subject, Unreplayable};
+use super::replay::{RecordedTurn, Replayed, Subject, Unreplayable};
 
 /// Comparisons at a time: each takes up to some hundred MB.
 static COMPARISONS: Semaphore = Semaphore::const_new(2);
@@ -94,7 +94,7 @@ impl Trial {
         let Ok(offline) = recorded.on(&self.plugin, &self.id, &self.identity) else {
             return TrialReport::passed();
         };
-        let of = steps_of(&offline);
+        let of = offline.step_count();
         let before = |step: u32| {
             TrialReport::replayed(ReplayedSteps {
                 steps: step.saturating_sub(1).min(of),
@@ -119,10 +119,6 @@ impl Trial {
     }
 }
 
-fn steps_of(offline: &Offline) -> u32 {
-    u32::try_from(offline.journal().steps().len()).unwrap_or(u32::MAX)
-}
-
 /// Judges a failure by whether it would happen again: that time was up, or that the host failed, may be the
 /// machine's doing.
 fn judged(failure: GuestFailure, doing: &str) -> TrialReport {
@@ -138,6 +134,7 @@ fn judged(failure: GuestFailure, doing: &str) -> TrialReport {
     }
 }
 
+/// Compares what was carried over with the snapshot that it came from, where that takes anything.
 async fn compared(snapshot: &Snapshot, carried: Snapshot, again: Snapshot) -> Option<TrialReport> {
     fn state(of: &Snapshot) -> (u32, &[u8]) {
         (of.schema, &of.data)

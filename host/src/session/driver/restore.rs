@@ -37,8 +37,8 @@ const TRIAL_BESIDE_TURN: Duration = Duration::from_secs(5);
 enum Tried {
     /// The session can run on it.
     Runs,
-    /// The session can run on it, but is not carried on as a whole.
-    Loses(String),
+    /// The session can run on it, but is not carried on as a whole: the fault of one that may not.
+    Loses(Fault),
     /// The fault that the session would have.
     Faults(Fault),
 }
@@ -196,21 +196,11 @@ impl Driver {
             (Tried::Runs, _) => (moved, None),
             // That it does is recorded, so that it is not tried again.
             (Tried::Loses(_), Adoption::ByForce) => (Some(Session::adopt(configured, at)), None),
-            (Tried::Loses(reason) | Tried::Faults(Fault { text: reason, .. }), Adoption::Whole) => {
-                return Err(Refusal::CannotAdopt { reason });
+            (Tried::Loses(fault) | Tried::Faults(fault), Adoption::Whole) => {
+                return Err(Refusal::CannotAdopt { reason: fault.text });
             }
-            (_, Adoption::ByForce | Adoption::OrFault) if session.progress.open.is_some() => {
-                return Err(Refusal::TurnOpen);
-            }
-            (Tried::Faults(fault), Adoption::ByForce | Adoption::OrFault) => (moved, Some(fault)),
-            (Tried::Loses(text), Adoption::OrFault) => {
-                let fault = Fault {
-                    code: FaultCode::Restore,
-                    text,
-                    component: Some(configured),
-                };
-                (moved, Some(fault))
-            }
+            _ if session.progress.open.is_some() => return Err(Refusal::TurnOpen),
+            (Tried::Loses(fault) | Tried::Faults(fault), _) => (moved, Some(fault)),
         };
         batch.acted(PointAct::Adopt);
         if let Some(moved) = moved {
@@ -263,7 +253,7 @@ impl Driver {
         let next = self.next_component(&after);
         let reason = match self.try_soon(next).await? {
             Tried::Runs => return Ok(None),
-            Tried::Loses(reason) | Tried::Faults(Fault { text: reason, .. }) => reason,
+            Tried::Loses(fault) | Tried::Faults(fault) => fault.text,
         };
         let now = Self::now();
         let others = [
@@ -289,7 +279,7 @@ impl Driver {
         match tried {
             Ok(true) => Ok(Tried::Runs),
             Ok(false) => Err(Refusal::Restarting),
-            Err(Obstacle::Loses { text, .. }) => Ok(Tried::Loses(text)),
+            Err(obstacle @ Obstacle::Loses { .. }) => obstacle.into_fault().map(Tried::Loses),
             Err(obstacle) => obstacle.into_fault().map(Tried::Faults),
         }
     }
