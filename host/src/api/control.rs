@@ -28,7 +28,8 @@ pub enum ControlRequest {
         by: Option<String>,
         reply: oneshot::Sender<Acceptance>,
     },
-    /// Plans what saving a configuration file would do.
+    /// Plans what saving a configuration file would do. The reply comes once the new components that it brings
+    /// were tried; a plan whose client is gone is given up.
     Plan {
         /// The file's bytes; none for its present content.
         config: Option<Vec<u8>>,

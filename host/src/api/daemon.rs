@@ -127,7 +127,8 @@ pub(super) async fn restart(
 }
 
 /// Returns what the daemon would do with the present content of its configuration file. Changes
-/// nothing.
+/// nothing. If that brings new components, it compiles them and tries them on copies of sessions first, for
+/// as long as the file's `compile_timeout` and `trial_budget` say.
 #[utoipa::path(
     get,
     path = "/v1/daemon/plan",
@@ -141,7 +142,8 @@ pub(super) async fn plan(State(api): State<Api>) -> Result<Answer<PlanReport>, P
     dry_run(&api, None).await
 }
 
-/// Returns what the daemon would do if its configuration file had this content. Changes nothing.
+/// Returns what the daemon would do if its configuration file had this content. Changes nothing. New
+/// components are tried as for the file.
 #[utoipa::path(
     post,
     path = "/v1/daemon/plan",

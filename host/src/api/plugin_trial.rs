@@ -5,7 +5,6 @@ use std::time::Duration;
 use axum::Json as Answer;
 use axum::extract::State;
 use serde::Deserialize;
-use tokio::sync::Semaphore;
 use utoipa::IntoParams;
 
 use super::Api;
@@ -17,9 +16,6 @@ use crate::domain::PluginTrial;
 /// How long sessions are tried by default, and at most, in milliseconds.
 const BUDGET_MS: u32 = 60_000;
 const BUDGET_MAX_MS: u32 = 600_000;
-
-/// A trial computes, and takes memory: others wait.
-static ONE_AT_A_TIME: Semaphore = Semaphore::const_new(1);
 
 /// How long to try.
 #[derive(Deserialize, IntoParams)]
@@ -33,7 +29,7 @@ pub(super) struct TrialQuery {
 }
 
 /// Tries a component on copies of all sessions of a plugin, as a restart that brings it would: active ones
-/// first. Nothing changes, and the component is not kept.
+/// first. Nothing changes, and the component is not kept. One trial at a time: others wait, those of plans, too.
 #[utoipa::path(
     post,
     path = "/v1/plugins/{name}/trial",
@@ -51,8 +47,6 @@ pub(super) async fn try_component(
     QueryOf(query): QueryOf<TrialQuery>,
     LargeBody(bytes, _room): LargeBody,
 ) -> Result<Answer<PluginTrial>, Problem> {
-    // Never closed.
-    let _one = ONE_AT_A_TIME.acquire().await;
     let budget = query.budget_ms.unwrap_or(BUDGET_MS).min(BUDGET_MAX_MS);
     let budget = Duration::from_millis(budget.into());
     let found = api

@@ -2,6 +2,7 @@
 //! configuration file.
 
 use std::io::ErrorKind;
+use std::path::Path;
 use std::time::Duration;
 
 use reqwest::Method;
@@ -13,6 +14,7 @@ use super::config_history;
 use super::error::CliError;
 use super::global::Global;
 use super::out::{Out, Tone, hint};
+use super::plugin_trial;
 use super::table::{Cell, table};
 use super::target;
 use crate::config::{Config, ConfigError, config_bytes, json_schema, process_env, reference};
@@ -97,17 +99,21 @@ pub(super) async fn plan(global: &Global, args: Check) -> Result<(), CliError> {
     let client = Client::new(target::find(global)?)?;
     let report = match config_bytes(&global.config) {
         Ok(bytes) => {
+            let patience = patience(&bytes, &global.config);
             // A file that is not UTF-8 has no plan: the check reports where.
             let Ok(config) = String::from_utf8(bytes) else {
                 return check(global, &mut out, args);
             };
             let request = PlanRequest { config };
             let request = client.request(Method::POST, PLAN).json(&request);
-            client.json::<PlanReport>(request).await
+            client.json_within::<PlanReport>(request, patience).await
         }
         // A daemon on another machine has its own file.
         Err(error) if error.kind() == ErrorKind::NotFound && target::is_named(global) => {
-            client.get::<PlanReport>(PLAN).await
+            let request = client.request(Method::GET, PLAN);
+            client
+                .json_within::<PlanReport>(request, plugin_trial::PATIENCE)
+                .await
         }
         Err(source) => {
             return Err(CliError::File {
@@ -140,6 +146,14 @@ pub(super) async fn plan(global: &Global, args: Check) -> Result<(), CliError> {
     }
 }
 
+/// Returns how long the daemon may take to compile and try what a file brings.
+fn patience(config: &[u8], file: &Path) -> Duration {
+    // Of a file with mistakes nothing is tried.
+    let config = Config::parse(config, file, &process_env());
+    let budget = config.map_or(Duration::ZERO, |config| config.daemon.trial_budget);
+    plugin_trial::PATIENCE.saturating_add(budget)
+}
+
 fn show(out: &mut Out, report: &PlanReport) -> Result<(), CliError> {
     let rows: Vec<Vec<Cell>> = report.changes.iter().map(row).collect();
     if !rows.is_empty() {
@@ -152,6 +166,9 @@ fn show(out: &mut Out, report: &PlanReport) -> Result<(), CliError> {
             "turns that run now: {}; the restart waits for what they have in flight, at most {wait}",
             report.running_turns
         ))?;
+    }
+    for found in &report.trial {
+        plugin_trial::show(out, found)?;
     }
     for problem in &report.problems {
         hint(inline(&problem.text));

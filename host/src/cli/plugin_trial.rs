@@ -20,7 +20,7 @@ use crate::domain::{PluginTrial, SessionExport, TrialVerdict};
 use crate::plain_text::inline;
 
 /// How long a daemon may take: it compiles the component, and tries all sessions.
-const PATIENCE: Duration = Duration::from_secs(900);
+pub(super) const PATIENCE: Duration = Duration::from_secs(900);
 /// How long it is to try sessions, in milliseconds.
 const BUDGET_MS: u32 = 600_000;
 

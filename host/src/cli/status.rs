@@ -149,6 +149,9 @@ fn head(out: &mut Out, url: &str, daemon: &DaemonStatus, now: UnixMillis) -> Res
     }
     if let Some(restart) = &daemon.restart {
         fact("restart", verdict(restart, now));
+        for line in trial(restart, daemon.state) {
+            fact("", inline(&line).into_owned().into());
+        }
     }
     out.text(&table(out, 0, &[], &rows))?;
     Ok(())
@@ -396,6 +399,22 @@ fn verdict(restart: &RestartRecord, now: UnixMillis) -> Cell {
             tone
         },
     )
+}
+
+/// Returns what the trial of new components has found so far, while their restart is under way: a line for each
+/// plugin.
+fn trial(restart: &RestartRecord, state: DaemonState) -> Vec<String> {
+    if restart.status != RestartStatus::Running {
+        return Vec::new();
+    }
+    let doing = match state {
+        DaemonState::Serving => "trying",
+        _ => "tried",
+    };
+    let lines = restart.trial.iter();
+    lines
+        .map(|found| format!("{doing}: {}", found.summary()))
+        .collect()
 }
 
 fn list(

@@ -1,25 +1,34 @@
 //! The trial of new components before a restart drains: which components those are, the trial in progress
 //! as the worker's event loop sees it, and what its result means.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::config::{Config, Observed, OnFailedTrial};
-use crate::domain::PluginTrial;
-use crate::session::{Lifecycle, NewComponent};
+use crate::domain::{Digest, PluginTrial};
+use crate::session::{ComponentSource, Lifecycle, NewComponent};
 
 use super::machine::Setback;
 
 /// A trial that is under way. Dropping it ends it.
 pub(super) struct ComponentTrial {
-    task: JoinHandle<Vec<PluginTrial>>,
+    task: JoinHandle<()>,
+    found: watch::Receiver<Vec<PluginTrial>>,
 }
 
 impl ComponentTrial {
     pub(super) fn begin(sessions: Lifecycle, new: Vec<NewComponent>, budget: Duration) -> Self {
-        let task = tokio::spawn(async move { sessions.forecast(new, budget).await });
-        Self { task }
+        let (adding, found) = watch::channel(Vec::new());
+        let task = tokio::spawn(async move { sessions.forecast(new, budget, &adding).await });
+        Self { task, found }
+    }
+
+    /// Returns what was found so far, plugin by plugin.
+    pub(super) fn found(&self) -> Vec<PluginTrial> {
+        self.found.borrow().clone()
     }
 }
 
@@ -35,32 +44,59 @@ pub(super) async fn ended(trial: &mut Option<ComponentTrial>) -> Vec<PluginTrial
     let Some(running) = trial else {
         return std::future::pending().await;
     };
-    let found = (&mut running.task).await;
-    *trial = None;
-    found.unwrap_or_else(|error| {
+    if let Err(error) = (&mut running.task).await {
         // Each session is tried before its next turn, whatever became of this.
         tracing::error!(%error, "the trial of new components ended early");
-        Vec::new()
-    })
+    }
+    let found = running.found();
+    *trial = None;
+    found
 }
 
-/// Returns the plugins whose component is another one in `new`, which reads `files`, than in `old`.
-pub(super) fn new_components(
-    (old, running): (&Config, &Observed),
-    (new, files): (&Config, &Observed),
-) -> Vec<NewComponent> {
-    let digest = |files: &Observed, path| files.others.get(path).copied().flatten();
+/// A configuration, and its files as they were read.
+pub(super) type ConfigFiles<'c> = (&'c Config, &'c Observed);
+
+/// A component that a configuration brings.
+pub(super) struct ChangedComponent {
+    pub(super) path: PathBuf,
+    /// Whether its plugin has another one now, so that sessions go over to it; else the plugin is new.
+    pub(super) is_replacement: bool,
+    pub(super) new: NewComponent,
+}
+
+/// Returns the components in `new` that their plugins do not have in `old`, ordered by plugin.
+pub(super) fn changed_components(
+    (old, running): ConfigFiles<'_>,
+    (new, files): ConfigFiles<'_>,
+) -> Vec<ChangedComponent> {
+    fn digest(files: &Observed, path: &Path) -> Option<Digest> {
+        files.others.get(path).copied().flatten()
+    }
     let plugins = new.plugins.iter().filter_map(|(name, plugin)| {
         let component = digest(files, &plugin.path)?;
-        let before = digest(running, &old.plugins.get(name)?.path);
-        (before != Some(component)).then(|| NewComponent {
-            plugin: name.clone(),
-            component,
-            limits: plugin.limits.clone(),
-            grants: plugin.capabilities.clone(),
+        let before = old.plugins.get(name);
+        let present = before.and_then(|before| digest(running, &before.path));
+        (present != Some(component)).then(|| ChangedComponent {
+            path: plugin.path.clone(),
+            is_replacement: before.is_some(),
+            new: NewComponent {
+                plugin: name.clone(),
+                component,
+                // The standby keeps it.
+                source: ComponentSource::Kept,
+                limits: plugin.limits.clone(),
+                grants: plugin.capabilities.clone(),
+            },
         })
     });
     plugins.collect()
+}
+
+/// Returns the components in `new` that sessions go over to from another one in `old`.
+pub(super) fn new_components(old: ConfigFiles<'_>, new: ConfigFiles<'_>) -> Vec<NewComponent> {
+    let changed = changed_components(old, new).into_iter();
+    let replaced = changed.filter(|changed| changed.is_replacement);
+    replaced.map(|changed| changed.new).collect()
 }
 
 /// Decides whether the restart goes on with what was found.
@@ -84,7 +120,8 @@ pub(super) fn judge(found: &[PluginTrial], rule: OnFailedTrial) -> Result<(), Se
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Digest, SessionId, TrialReport};
+    use crate::config::Env;
+    use crate::domain::{SessionId, TrialReport};
 
     fn found() -> PluginTrial {
         let mut found = PluginTrial::new("chat".to_owned(), Digest::of(b"new"), 4);
@@ -121,5 +158,43 @@ mod tests {
         }
         let untried = [PluginTrial::new("chat".to_owned(), Digest::of(b"new"), 4)];
         assert_eq!(judge(&untried, OnFailedTrial::Refuse), Ok(()));
+    }
+
+    /// Returns a configuration with these plugins, each with the content of its file.
+    fn of(plugins: &[(&str, &[u8])]) -> (Config, Observed) {
+        let texts = plugins
+            .iter()
+            .map(|(name, _)| format!("[plugins.{name}]\npath = \"{name}.wasm\"\n"));
+        let text: String = texts.collect();
+        let config = Config::parse(text.as_bytes(), Path::new("/c/abide.toml"), &Env::new());
+        let digests = plugins.iter().map(|(name, content)| {
+            let path = PathBuf::from(format!("/c/{name}.wasm"));
+            let is_readable = !content.is_empty();
+            (path, is_readable.then(|| Digest::of(content)))
+        });
+        let files = Observed::with(text.clone().into_bytes(), digests.collect());
+        (config.unwrap(), files)
+    }
+
+    #[test]
+    fn sessions_go_over_only_to_components_that_replace_others() {
+        let old = of(&[("changed", b"1"), ("gone", b"1"), ("same", b"1")]);
+        let new = of(&[
+            ("added", b"1"),
+            ("changed", b"2"),
+            ("same", b"1"),
+            ("unreadable", b""),
+        ]);
+        let (old, new) = ((&old.0, &old.1), (&new.0, &new.1));
+        let changed = changed_components(old, new);
+        let changed: Vec<_> = changed
+            .iter()
+            .map(|it| (&*it.new.plugin, it.is_replacement))
+            .collect();
+        assert_eq!(changed, [("added", false), ("changed", true)]);
+        let tried = new_components(old, new);
+        let tried: Vec<_> = tried.iter().map(|it| (&*it.plugin, it.component)).collect();
+        assert_eq!(tried, [("changed", Digest::of(b"2"))]);
+        assert!(changed_components(new, new).is_empty());
     }
 }

@@ -130,7 +130,12 @@ impl Daemon {
         };
         status.watchdog = self.findings();
         let planned = self.machine.planned().map(|planned| &planned.record);
-        status.restart = Some(planned.unwrap_or(&self.record).clone());
+        let mut restart = planned.unwrap_or(&self.record).clone();
+        // Its own record has it once the trial is over.
+        if let Some(trial) = &self.trial {
+            restart.trial = trial.found();
+        }
+        status.restart = Some(restart);
         status.drain = self.drain.as_ref().map(|drain| DrainStatus {
             running: self.registry.running(),
             held: self.registry.held(),
@@ -226,9 +231,7 @@ impl Daemon {
                 let planned = self.restart_asked().await;
                 let _ = reply.send(planned);
             }
-            ControlRequest::Plan { config, reply } => {
-                let _ = reply.send(self.dry_run(config));
-            }
+            ControlRequest::Plan { config, reply } => self.plan(config, reply),
             ControlRequest::Drain { by, reply } => {
                 let why = match by {
                     Some(by) => format!("the operator `{by}` asked for a drain"),

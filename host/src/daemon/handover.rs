@@ -40,10 +40,11 @@ impl Daemon {
             ..
         } = report;
         tracing::info!(idle, waited_for, cut, held, ?took, "drained");
-        // Neither its client nor its reading of the store may hold up the successor.
+        // Neither their clients nor their reading of the store may hold up the successor.
         if let Some(backup) = &self.backup {
             backup.abandon();
         }
+        self.plans.abort_all();
         let (mut record, stopping) = match departure {
             Departure::HandOver(planned) => (planned.record, false),
             Departure::Stop(generation) => (self.stop_record(generation), true),

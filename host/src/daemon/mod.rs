@@ -44,6 +44,7 @@
 //! | `backup` | takes a backup beside the daemon's work |
 //! | `restore` | restores one, without a daemon |
 //! | `component_trial` | tries new components before a restart drains, and what that means for it |
+//! | `plan_trial` | the same for a plan, which nothing has compiled for yet |
 //! | `offline_trial` | the same for a data folder that no daemon uses |
 //! | `census` | counts sessions by component, in the background |
 //! | `control` | publishes the daemon's status and replies to control requests |
@@ -80,6 +81,7 @@ mod open_store;
 mod plan;
 #[cfg(test)]
 mod plan_tests;
+mod plan_trial;
 mod records;
 mod refused;
 mod reload;

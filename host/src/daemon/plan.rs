@@ -71,7 +71,10 @@ pub(super) enum Decision {
     /// The candidate means the same as the running configuration.
     Nothing,
     /// The changes wait for an explicit request, as the running `on_config_change` demands.
-    Ignored(config::Plan),
+    Ignored {
+        config: Arc<Config>,
+        plan: config::Plan,
+    },
     /// Every change can be applied at once.
     Hot {
         config: Arc<Config>,
@@ -171,7 +174,7 @@ pub(super) fn decide(
         running.config.daemon.on_config_change,
     ) {
         (PlanClass::Nothing, Trigger::Watch | Trigger::Signal, _) => Decision::Nothing,
-        (_, Trigger::Watch, OnConfigChange::Ignore) => Decision::Ignored(plan),
+        (_, Trigger::Watch, OnConfigChange::Ignore) => Decision::Ignored { config, plan },
         (
             PlanClass::Hot,
             Trigger::Watch | Trigger::Signal,

@@ -75,7 +75,7 @@ fn text(rule: &str, change: Change) -> String {
 fn name(decision: &Decision) -> &'static str {
     match decision {
         Decision::Nothing => "nothing",
-        Decision::Ignored(_) => "ignored",
+        Decision::Ignored { .. } => "ignored",
         Decision::Hot { .. } => "hot",
         Decision::Restart { .. } => "restart",
         Decision::Deferred => "deferred",

@@ -161,7 +161,7 @@ impl Daemon {
         };
         let outcome = match decision {
             Decision::Nothing => Outcome::Nothing,
-            Decision::Ignored(plan) => {
+            Decision::Ignored { plan, .. } => {
                 tracing::info!(
                     "the configuration file changed ({}); on_config_change = \"ignore\", so it \
                      waits for `abide restart`",

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::access::{AuditLog, Tokens};
 use crate::api::server::{CONNECTIONS_MAX, PreparedServer};
@@ -188,6 +188,7 @@ pub(super) async fn serve(worker: StartedWorker) -> ExitCode {
         listeners: names,
         machine: RestartMachine::new(),
         trial: None,
+        plans: JoinSet::new(),
         drain: None,
         departure: None,
         probation_ends: None,

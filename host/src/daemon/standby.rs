@@ -13,7 +13,7 @@ use crate::config::{
     plugin_bytes,
 };
 use crate::domain::Digest;
-use crate::engine::{CompileLimits, Compiler, Component, Engine, EngineOptions};
+use crate::engine::{CompileLimits, Compiler, Component, Engine, EngineOptions, LoadError};
 use crate::providers::{
     BadProvider, Endpoint, Hidden, HttpSender, LlmProvider, LlmProviders, NoHttp, Program,
     ToolServer, ToolServerAt, ToolServers,
@@ -43,10 +43,7 @@ pub(super) struct Secrets<'a> {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unprepared {
     #[error("{key}: {source}")]
-    Plugin {
-        key: String,
-        source: crate::engine::LoadError,
-    },
+    Plugin { key: String, source: LoadError },
     #[error("plugins.{name}.path: {} cannot be read: {source}", path.display())]
     PluginFile {
         name: String,
@@ -71,6 +68,16 @@ pub(super) enum Unprepared {
     Secret { key: String, source: BadSecret },
     #[error("the preparation ended early: {0}")]
     Panic(#[from] tokio::task::JoinError),
+}
+
+impl Unprepared {
+    /// Returns the error of a plugin whose component cannot be loaded.
+    pub(super) fn component(plugin: &str, source: LoadError) -> Self {
+        Self::Plugin {
+            key: format!("plugins.{plugin}.path"),
+            source,
+        }
+    }
 }
 
 /// What is to be prepared, once or until it succeeds.
@@ -166,10 +173,7 @@ fn component(
     path: &Path,
     spec: &LaunchSpec,
 ) -> Result<Arc<Component>, Unprepared> {
-    let failed = |source| Unprepared::Plugin {
-        key: format!("plugins.{name}.path"),
-        source,
-    };
+    let failed = |source| Unprepared::component(name, source);
     let bytes = plugin_bytes(path);
     if let Some(wanted) = spec.files.get(path)
         && !matches!(&bytes, Ok(bytes) if Digest::of(bytes) == *wanted)

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::api::server::Server;
 use crate::config::{Config, Env, Observed, OnFailedTrial, SecretFiles};
@@ -46,6 +46,8 @@ pub(super) struct Daemon {
     pub(super) machine: RestartMachine<Box<PlannedRestart>, Observed>,
     /// The trial of new components in progress, if any.
     pub(super) trial: Option<ComponentTrial>,
+    /// Plans for which components are tried; each replies to its client.
+    pub(super) plans: JoinSet<()>,
     /// The drain in progress, if any.
     pub(super) drain: Option<Drain>,
     /// Set when this worker must hand over or stop.

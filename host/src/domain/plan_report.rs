@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::PluginTrial;
+
 /// A configuration to plan for.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -28,6 +30,12 @@ pub struct PlanReport {
     pub running_turns: u64,
     /// How long a restart now would wait for these turns, in milliseconds.
     pub wait_at_most_ms: u64,
+    /// What becomes of sessions with the new components that a restart would bring, plugin by plugin: found on
+    /// copies, as the restart itself would. Empty for every other verdict than `restart`, `ignored` and
+    /// `refused`, with a `daemon.trial_budget` of 0, and in the answer to a restart, which tries them itself.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub trial: Vec<PluginTrial>,
 }
 
 /// What the daemon would do.

@@ -79,7 +79,8 @@ pub struct RestartRecord {
     /// The duration of each phase.
     #[serde(default)]
     pub phases: Phases,
-    /// What was found of new components before the drain, plugin by plugin.
+    /// What was found of new components before the drain, plugin by plugin; in the daemon's status, what was
+    /// found so far.
     #[serde(default)]
     #[schema(required = true)]
     pub trial: Vec<PluginTrial>,

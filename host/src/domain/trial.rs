@@ -224,6 +224,11 @@ impl PluginTrial {
         }
     }
 
+    /// Notes why no session can be tried.
+    pub fn untried_for(&mut self, reason: &str) {
+        self.untried_reason = Some(one_line(reason, REASON_BYTES));
+    }
+
     /// Returns what was found, and of the first session that stays, why.
     pub fn told(&self) -> String {
         let summary = self.summary();
@@ -233,7 +238,8 @@ impl PluginTrial {
         }
     }
 
-    /// Returns what was found, in one line: the words of the restart record and of `abide plugin check`.
+    /// Returns what was found, in one line: the words of the restart record, of `abide config plan` and of
+    /// `abide plugin check`.
     pub fn summary(&self) -> String {
         let Self {
             plugin,

@@ -109,17 +109,31 @@ impl Engine {
     }
 
     /// Checks a component against the contract and compiles it, or loads its precompiled form. Blocks, while
-    /// it is compiled for as long as its limits allow.
+    /// it is compiled for as long as the engine's limits allow.
     pub fn load(&self, bytes: &[u8]) -> Result<Arc<Component>, LoadError> {
+        self.load_within(bytes, self.compile_limits())
+    }
+
+    /// Like [`Engine::load`], with these limits of compiling in place of the engine's own.
+    pub fn load_within(
+        &self,
+        bytes: &[u8],
+        limits: CompileLimits,
+    ) -> Result<Arc<Component>, LoadError> {
         check_kind(bytes)?;
         let digest = Digest::of(bytes);
         match self.loaded(digest) {
             Some(component) => Ok(component),
-            None => self.load_anew(digest, bytes),
+            None => self.load_anew(digest, bytes, limits),
         }
     }
 
-    fn load_anew(&self, digest: Digest, bytes: &[u8]) -> Result<Arc<Component>, LoadError> {
+    fn load_anew(
+        &self,
+        digest: Digest,
+        bytes: &[u8],
+        limits: CompileLimits,
+    ) -> Result<Arc<Component>, LoadError> {
         let EngineCore {
             wasmtime,
             linker,
@@ -142,7 +156,7 @@ impl Engine {
                 match precompiled.load(wasmtime, digest) {
                     Some(compiled) => link(compiled)?,
                     None => {
-                        let artifact = self.compile(bytes)?;
+                        let artifact = self.compile(bytes, limits)?;
                         let compiled = precompiled::open(wasmtime, &artifact);
                         let component = link(compiled.map_err(compile_error)?)?;
                         precompiled.keep(digest, &artifact);
@@ -159,19 +173,20 @@ impl Engine {
     }
 
     /// Returns the compiler's artifact of a component.
-    fn compile(&self, bytes: &[u8]) -> Result<Vec<u8>, LoadError> {
+    fn compile(&self, bytes: &[u8], limits: CompileLimits) -> Result<Vec<u8>, LoadError> {
         match &self.0.options.compiler {
             Compiler::InProcess => {
                 let artifact = self.0.wasmtime.precompile_component(bytes);
                 artifact.map_err(compile_error)
             }
-            Compiler::OwnProcess(progress) => {
-                let limits = self.0.compile_limits.lock();
-                // Poisoning is harmless: a plain value.
-                let limits = *limits.unwrap_or_else(PoisonError::into_inner);
-                compiler::compile(bytes, limits, progress)
-            }
+            Compiler::OwnProcess(progress) => compiler::compile(bytes, limits, progress),
         }
+    }
+
+    fn compile_limits(&self) -> CompileLimits {
+        // Poisoning is harmless: a plain value.
+        let held = self.0.compile_limits.lock();
+        *held.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes the limits of compiling, for components that are compiled from now on.
@@ -221,7 +236,8 @@ impl Engine {
             return Ok(None);
         };
         check_kind(&bytes)?;
-        self.load_anew(digest, &bytes).map(Some)
+        self.load_anew(digest, &bytes, self.compile_limits())
+            .map(Some)
     }
 
     /// Reads the component that [`Engine::keep`] stored under this digest, if there is one. Blocks.

@@ -229,13 +229,15 @@ impl Clients {
         self.0.ask(id, command).await
     }
 
-    /// Tries a component, which is not kept, on all sessions of a plugin within `budget`. Changes nothing.
+    /// Tries a component, which is not kept, on all sessions of a plugin within `budget`. Changes nothing. Waits
+    /// for other trials of clients.
     pub async fn try_component(
         &self,
         plugin: &str,
         component: Vec<u8>,
         budget: Duration,
     ) -> Result<PluginTrial, Refusal> {
+        let _alone = forecast::trial_alone().await;
         let present = self.live_config().plugins.named(plugin)?;
         let engine = self.shared().engine.clone();
         let loaded = tokio::task::spawn_blocking(move || engine.load(&component)).await;

@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::{Mutex, MutexGuard, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -13,7 +14,7 @@ use crate::domain::{
     BadSnapshot, Capabilities, Digest, Generation, Limits, LogPos, Patterns, PluginTrial, Refusal,
     Session, SessionCopy, SessionId, Snapshot, TrialReport,
 };
-use crate::engine::{Engine, processors};
+use crate::engine::{Component, Engine, processors};
 use crate::store::{Store, StoreError};
 
 use super::driver::begun_on;
@@ -26,15 +27,35 @@ use super::trial::Trial;
 /// How many sessions are read at once.
 const PAGE: usize = 128;
 
+/// Held while a trial goes on that a client has asked for.
+static ALONE: Mutex<()> = Mutex::const_new(());
+
 /// A plugin that is to have another component.
 #[derive(Clone, Debug)]
 pub struct NewComponent {
     pub plugin: String,
-    /// It is kept in the data folder.
     pub component: Digest,
+    pub source: ComponentSource,
     /// What the operator has set for it then.
     pub limits: Limits,
     pub grants: Capabilities,
+}
+
+/// Where a component is found that is to be tried.
+#[derive(Clone, Debug)]
+pub enum ComponentSource {
+    /// It is kept in the data folder.
+    Kept,
+    /// It was loaded already, and need not be kept.
+    Loaded(Arc<Component>),
+    /// Nowhere; with the reason.
+    Gone(String),
+}
+
+/// Waits until no other trial goes on that a client has asked for, and keeps further ones waiting until the
+/// guard is dropped: each computes, and takes memory. A restart's own trial waits for none.
+pub async fn trial_alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().await
 }
 
 /// Tries one component, which need not be kept, on all sessions of its plugin within `budget`.
@@ -88,39 +109,44 @@ pub async fn forecast_export(engine: &Engine, copy: &SessionCopy, plugin: Plugin
     trial.run(&begun, &snapshot).await
 }
 
-/// Tries all of them within `budget`: sessions that are active or were of late first, then the others.
+/// Tries all of them within `budget`: sessions that are active or were of late first, then the others. What is
+/// found of each plugin is in `found`, as far as it goes.
 pub(super) async fn run(
     registry: &Registry,
     new: Vec<NewComponent>,
     budget: Duration,
-) -> Vec<PluginTrial> {
+    found: &watch::Sender<Vec<PluginTrial>>,
+) {
     let ends = Instant::now() + budget;
-    let shared = &registry.shared;
-    let mut tried = Vec::new();
+    let engine = &registry.shared.engine;
+    let mut plugins = Vec::new();
     for new in new {
         let name = new.plugin.clone();
         let sessions = count(registry, &name).await.unwrap_or_else(|error| {
             tracing::warn!(plugin = name, %error, "its sessions cannot be counted");
             0
         });
-        let found = PluginTrial::new(name, new.component, sessions);
-        let plugin = tokio::time::timeout_at(ends, load(&shared.engine, new)).await;
-        let plugin = plugin.unwrap_or_else(|_| Err("loading it takes too long".to_owned()));
-        if let Err(reason) = &plugin {
-            let plugin = &found.plugin;
-            tracing::warn!(
-                plugin,
-                reason,
-                "the new component cannot be tried before the restart"
-            );
+        let mut of_plugin = PluginTrial::new(name.clone(), new.component, sessions);
+        let plugin = tokio::time::timeout_at(ends, load(engine, new)).await;
+        match plugin.unwrap_or_else(|_| Err("loading it takes too long".to_owned())) {
+            Ok(plugin) => plugins.push((name, plugin)),
+            Err(reason) => {
+                tracing::warn!(plugin = name, reason, "the new component cannot be tried");
+                of_plugin.untried_for(&reason);
+            }
         }
-        tried.push((plugin.ok(), found));
+        found.send_modify(|all| all.push(of_plugin));
     }
     let first = active(registry).await;
-    TrialGround::of(registry)
-        .try_all(&mut tried, first, Some(ends))
-        .await;
-    tried.into_iter().map(|(_, found)| found).collect()
+    let add = |plugin: &str, id: SessionId, report: TrialReport| {
+        found.send_modify(|all| {
+            if let Some(found) = all.iter_mut().find(|it| it.plugin == plugin) {
+                found.add(id, report);
+            }
+        });
+    };
+    let ground = TrialGround::of(registry);
+    ground.try_all(plugins, first, Some(ends), add).await;
 }
 
 async fn count(registry: &Registry, plugin: &str) -> Result<u64, Refusal> {
@@ -141,21 +167,30 @@ async fn active(registry: &Registry) -> Vec<SessionId> {
 }
 
 async fn load(engine: &Engine, new: NewComponent) -> Result<Arc<Plugin>, String> {
-    let (engine, digest) = (engine.clone(), new.component);
-    let load = move || engine.kept(digest);
-    let loaded = tokio::task::spawn_blocking(load).await;
-    let loaded = loaded.map_err(|error| error.to_string())?;
-    let component = loaded.map_err(|error| error.to_string())?;
+    let component = match new.source {
+        ComponentSource::Kept => kept(engine, new.component).await?,
+        ComponentSource::Loaded(component) => component,
+        ComponentSource::Gone(reason) => return Err(reason),
+    };
     let plugin = Plugin {
-        component: component.ok_or("it is not kept")?,
+        component,
         limits: new.limits,
         grants: new.grants,
     };
     Ok(Arc::new(plugin))
 }
 
-/// A plugin with the component that is tried, if it can be loaded, and what was found.
-type Tried = (Option<Arc<Plugin>>, PluginTrial);
+async fn kept(engine: &Engine, digest: Digest) -> Result<Arc<Component>, String> {
+    let engine = engine.clone();
+    let load = move || engine.kept(digest);
+    let loaded = tokio::task::spawn_blocking(load).await;
+    let loaded = loaded.map_err(|error| error.to_string())?;
+    let component = loaded.map_err(|error| error.to_string())?;
+    component.ok_or_else(|| "it is not kept".to_owned())
+}
+
+/// The plugins that are tried, by name, with the component that is tried.
+type Tried = [(String, Arc<Plugin>)];
 
 /// What trials need beside the component.
 #[derive(Clone)]
@@ -179,18 +214,26 @@ impl TrialGround {
     async fn try_one(
         &self,
         plugin: Plugin,
-        found: PluginTrial,
+        mut found: PluginTrial,
         first: Vec<SessionId>,
         ends: Option<Instant>,
     ) -> PluginTrial {
-        let mut tried = [(Some(Arc::new(plugin)), found)];
-        self.try_all(&mut tried, first, ends).await;
-        let [(_, found)] = tried;
+        let plugins = vec![(found.plugin.clone(), Arc::new(plugin))];
+        let add = |_: &str, id: SessionId, report: TrialReport| found.add(id, report);
+        self.try_all(plugins, first, ends, add).await;
         found
     }
 
-    /// Tries plugins on all of their sessions, `first` first, until it is time.
-    async fn try_all(&self, plugins: &mut [Tried], first: Vec<SessionId>, ends: Option<Instant>) {
+    /// Tries plugins on all of their sessions, `first` first, until it is time. `add` takes what was found of
+    /// a session of this plugin.
+    async fn try_all(
+        &self,
+        plugins: Vec<(String, Arc<Plugin>)>,
+        first: Vec<SessionId>,
+        ends: Option<Instant>,
+        mut add: impl FnMut(&str, SessionId, TrialReport),
+    ) {
+        let plugins: Arc<Tried> = plugins.into();
         let mut known = HashSet::new();
         let mut pages = Pages {
             store: self.store.clone(),
@@ -198,7 +241,7 @@ impl TrialGround {
             after: None,
         };
         let is_over = || ends.is_some_and(|ends| Instant::now() >= ends);
-        while !is_over() && plugins.iter().any(|(plugin, _)| plugin.is_some()) {
+        while !is_over() && !plugins.is_empty() {
             let page = match pages.next().await {
                 Ok(Some(page)) => page,
                 Ok(None) => return,
@@ -208,18 +251,14 @@ impl TrialGround {
                 }
             };
             let mut due = page.into_iter().filter(|id| known.insert(id.clone()));
-            let of = plugins
-                .iter()
-                .map(|(plugin, of)| (of.plugin.clone(), plugin.clone()));
-            let of: Arc<[_]> = of.collect();
             // Each on a thread of its own; dropped, they end.
             let mut running = JoinSet::new();
             loop {
                 while running.len() < processors().div_ceil(2)
                     && let Some(id) = due.next()
                 {
-                    let (ground, of) = (self.clone(), of.clone());
-                    running.spawn(async move { ground.try_stored(&of, id).await });
+                    let (ground, plugins) = (self.clone(), plugins.clone());
+                    running.spawn(async move { ground.try_stored(&plugins, id).await });
                 }
                 let ended = match ends {
                     Some(ends) => tokio::time::timeout_at(ends, running.join_next()).await,
@@ -228,11 +267,8 @@ impl TrialGround {
                 // It is time, or none is left.
                 let Ok(Some(ended)) = ended else { break };
                 // A panic is logged, and says nothing about a component.
-                let Ok(Some((plugin, id, report))) = ended else {
-                    continue;
-                };
-                if let Some((_, found)) = plugins.iter_mut().find(|(_, of)| of.plugin == plugin) {
-                    found.add(id, report);
+                if let Ok(Some((plugin, id, report))) = ended {
+                    add(&plugin, id, report);
                 }
             }
         }
@@ -241,7 +277,7 @@ impl TrialGround {
     /// Tries a session as it is stored. None if its plugin is another one, or if it is closed.
     async fn try_stored(
         &self,
-        plugins: &[(String, Option<Arc<Plugin>>)],
+        plugins: &Tried,
         id: SessionId,
     ) -> Option<(String, SessionId, TrialReport)> {
         let (store, of) = (self.store.clone(), id.clone());
@@ -250,7 +286,6 @@ impl TrialGround {
         let session = tokio::task::spawn_blocking(load).await.ok()?.ok()??;
         let name = &session.identity.plugin;
         let (_, plugin) = plugins.iter().find(|(of, _)| of == name)?;
-        let plugin = plugin.as_ref()?;
         if session.progress.closed.is_some() {
             return None;
         }

@@ -1,9 +1,13 @@
 //! The daemon's operations on all sessions at once: relaunch, drain and shutdown.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use crate::domain::{ActiveSession, Generation, PluginTrial, Refusal, RelaunchReport};
+use crate::engine::{CompileLimits, Component, LoadError};
 
 use super::drain::{Drained, Gate};
 use super::forecast::{self, NewComponent};
@@ -27,10 +31,24 @@ impl Lifecycle {
         relaunch::run(&self.0, manifest).await
     }
 
-    /// Finds out what becomes of sessions with components that their plugins are to have. Changes nothing,
-    /// and takes `budget` at most.
-    pub async fn forecast(&self, new: Vec<NewComponent>, budget: Duration) -> Vec<PluginTrial> {
-        forecast::run(&self.0, new, budget).await
+    /// Finds out what becomes of sessions with components that their plugins are to have, and adds it to
+    /// `found`, session by session. Changes nothing, and takes `budget` at most.
+    pub async fn forecast(
+        &self,
+        new: Vec<NewComponent>,
+        budget: Duration,
+        found: &watch::Sender<Vec<PluginTrial>>,
+    ) {
+        forecast::run(&self.0, new, budget, found).await;
+    }
+
+    /// Checks and compiles a component, within these limits. It is not kept. Blocks.
+    pub fn load_component(
+        &self,
+        bytes: &[u8],
+        limits: CompileLimits,
+    ) -> Result<Arc<Component>, LoadError> {
+        self.shared().engine.load_within(bytes, limits)
     }
 
     /// Delivers timers when they are due; returns only when the worker ends.

@@ -68,7 +68,7 @@ mod turn;
 
 pub use clients::Clients;
 pub use drain::Drained;
-pub use forecast::{NewComponent, forecast_export, forecast_stored};
+pub use forecast::{ComponentSource, NewComponent, forecast_export, forecast_stored, trial_alone};
 pub use hub::{StreamItem, Subscription};
 pub use lifecycle::Lifecycle;
 pub use live_config::LiveConfig;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use abide_tests::{
     Daemon, How, Prober, Setup, Signal, arguments, descendants, gone, guest, signal, until,
 };
+use serde_json::json;
 
 /// How long a request may take while something else is compiled.
 const SOON: Duration = Duration::from_secs(5);
@@ -136,11 +137,19 @@ async fn a_component_that_is_too_expensive_to_compile_is_refused_while_sessions_
     assert!(report.longest < SOON, "{:?}", report.longest);
     assert!(gone(compiler));
 
-    daemon.edit(How::Rename, |setup| {
-        setup.daemon = vec!["compile_memory = \"64MiB\"".to_owned()];
-    });
+    let mut next = daemon.setup.clone();
+    next.daemon = vec!["compile_memory = \"64MiB\"".to_owned()];
+    // The plan compiles it within the limits that are to come, and finds the same.
+    let candidate = json!({"config": next.toml()});
+    let plan = client.post("/v1/daemon/plan", &candidate).await;
+    let plan = plan.expect("an answer").expect(200);
+    assert_eq!(plan["verdict"], "refused", "{plan}");
+    assert_eq!(plan["problems"][0]["key"], "plugins.spare0.path", "{plan}");
+    let planned = plan["problems"][0]["text"].as_str().expect("a text");
+    daemon.edit(How::Rename, |setup| *setup = next);
     let reason = refused_for(&daemon, "compile_memory").await;
     assert!(reason.contains("more than 64 MiB"), "{reason}");
+    assert!(reason.contains(planned), "{planned:?} in {reason}");
     assert_eq!(daemon.worker_pid().await, worker);
     assert_eq!(client.chat("s", "two").await.said(), ["#2 user: two"]);
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use abide_tests::{How, until, variant};
+use abide_tests::{How, Setup, until, variant};
 use serde_json::{Value, json};
 
 use super::fall_back::{Changing, done};
@@ -293,4 +293,150 @@ async fn one_edit_brings_a_component_and_what_is_to_become_of_sessions() {
     it.stage.daemon.after_generation(generation).await;
     assert_eq!(it.turn("s").await, done(2));
     assert!(it.session("s").await.get("pinned").is_some());
+}
+
+/// Returns what the daemon would do about a file.
+async fn plan(it: &Changing, setup: &Setup) -> Value {
+    let config = json!({"config": setup.toml()});
+    let planned = it.stage.client.post("/v1/daemon/plan", &config).await;
+    planned.expect("an answer").expect(200)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_plan_tells_beforehand_what_the_restart_record_says() {
+    let mut it = Changing::start("plain", &[]).await;
+    it.stage.daemon.edit(How::Rename, |setup| {
+        setup.on_change = "ignore".to_owned();
+    });
+    let (daemon, client) = (&it.stage.daemon, &it.stage.client);
+    let keep = daemon.setup.clone();
+    until("the rule to be in force", async || {
+        (plan(&it, &keep).await["on_config_change"] == "ignore").then_some(())
+    })
+    .await;
+    client.open("fresh", "scripted").await;
+    client.open("other", "hostile").await;
+    assert_eq!(it.turn("s").await, done(1));
+    let old = it.session("s").await["component"].clone();
+    let generation = daemon.generation().await;
+    it.put(&variant("bad-turns"));
+
+    let planned = plan(&it, &keep).await;
+    assert_eq!(planned["verdict"], "ignored", "{planned}");
+    let trial = planned["trial"].clone();
+    let counts = ["sessions", "passed", "failed", "untried"].map(|key| &trial[0][key]);
+    assert_eq!(
+        counts,
+        [&json!(2), &json!(1), &json!(1), &json!(0)],
+        "{planned}"
+    );
+    assert_eq!(trial[0]["stay"][0]["id"], "s", "{planned}");
+    assert_eq!(trial[1], Value::Null, "{planned}");
+    let said = daemon.abide_says(&["config", "plan"]);
+    for part in [
+        "on_config_change",
+        "of 2 sessions it carries on 1",
+        "1 it cannot carry on",
+        "its last turn",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    // Nothing came of it.
+    assert_eq!(daemon.generation().await, generation);
+    let session = it.session("s").await;
+    assert_eq!((&session["component"], session.get("pinned")), (&old, None));
+
+    let mut refuse = keep.clone();
+    refuse
+        .daemon
+        .push("on_failed_trial = \"refuse\"".to_owned());
+    let refused = plan(&it, &refuse).await;
+    assert_eq!(refused["verdict"], "refused", "{refused}");
+    assert_eq!(refused["trial"], trial);
+    daemon.write_config(&refuse.toml(), How::Rename);
+    let restarted = daemon.abide(&["restart"]);
+    assert_eq!(restarted.status.code(), Some(1), "{restarted:?}");
+    let record = daemon.restart_record(generation + 1).await;
+    let record = record.expect("it is recorded");
+    assert_eq!(record["status"], "refused", "{record}");
+    assert_eq!(record["reason"], refused["problems"][0]["text"], "{record}");
+    assert_eq!(record["trial"], trial, "{record}");
+
+    daemon.write_config(&keep.toml(), How::Rename);
+    daemon.abide_says(&["restart"]);
+    let generation = daemon.after_generation(generation).await;
+    let record = daemon.restart_record(generation).await;
+    let record = record.expect("it is recorded");
+    assert_eq!(record["trial"], trial, "{record}");
+    assert_eq!(it.turn("s").await, done(2));
+    assert_eq!(it.session("s").await["component"], old);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_leaves_out_what_the_restart_would_and_refuses_what_does_not_load() {
+    let mut it = Changing::start("plain", &[]).await;
+    assert_eq!(it.turn("s").await, done(1));
+    let folder = it.stage.daemon.folder().to_owned();
+    let with = |setup: &Setup, name: &str, component: &[u8]| {
+        let path = folder.join(name);
+        fs::write(&path, component).expect("the folder is ours");
+        let mut setup = setup.clone();
+        let plugin = setup.plugins.iter_mut().find(|it| it.name == "scripted");
+        plugin.expect("the stage has it").path = path;
+        setup
+    };
+    let now = it.stage.daemon.setup.clone();
+    let mut hasty = with(&now, "retyped.wasm", &variant("retyped"));
+    assert_eq!(plan(&it, &hasty).await["trial"][0]["failed"], 1);
+    hasty.daemon.retain(|line| !line.contains("trial_budget"));
+    hasty.daemon.push("trial_budget = \"0s\"".to_owned());
+    let planned = plan(&it, &hasty).await;
+    assert_eq!(planned["verdict"], "restart", "{planned}");
+    assert_eq!(planned["trial"], json!([]), "{planned}");
+
+    // It has the first bytes of a component, and nothing else.
+    let broken = with(&now, "broken.wasm", b"\0asm\x0d\0\x01\0");
+    let planned = plan(&it, &broken).await;
+    assert_eq!(planned["verdict"], "refused", "{planned}");
+    assert_eq!(planned["trial"], json!([]), "{planned}");
+    let text = planned["problems"][0]["text"].as_str().expect("a text");
+    assert!(text.contains("plugins.scripted.path"), "{text}");
+    it.stage
+        .daemon
+        .edit(How::Rename, |setup| *setup = broken.clone());
+    until("the same refusal", async || {
+        let status = it.stage.daemon.status().await;
+        let error = status["config"]["last_error"].as_str()?;
+        error.contains(text).then_some(())
+    })
+    .await;
+    assert_eq!(it.turn("s").await, done(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_status_shows_how_far_a_trial_is() {
+    let it = Changing::start("plain", &[]).await;
+    let daemon = &it.stage.daemon;
+    for id in ["t", "u", "v"] {
+        it.stage.client.open(id, "scripted").await;
+    }
+    let generation = daemon.generation().await;
+    // Each takes the second that its guest may compute.
+    it.put(&variant("loop"));
+    until("a trial that goes on", async || {
+        let status = daemon.status().await;
+        let restart = &status["restart"];
+        let trial = &restart["trial"][0];
+        let goes_on = restart["status"] == "running" && trial["untried"].as_u64()? > 0;
+        if !goes_on || trial["sessions"] != 4 {
+            return None;
+        }
+        let said = String::from_utf8(daemon.abide(&["status"]).stdout).ok()?;
+        let line = said.lines().find(|line| line.contains("trying:"))?;
+        assert!(line.contains("plugin `scripted`"), "{said}");
+        line.contains("were not tried yet").then_some(())
+    })
+    .await;
+    let generation = daemon.after_generation(generation).await;
+    assert_eq!(trial(&it, generation).await[0]["failed"], 4);
 }
