@@ -12,8 +12,9 @@ use serde_json::Value;
 use crate::judge::{Named, judge};
 use crate::world::{Death, World, disturb, kill_worker_under_stopped_supervisor, spawn};
 
-/// How long a start may take until it serves, refuses, or ends.
-const START: Duration = Duration::from_secs(20);
+/// How long a start may take until it serves, refuses, or ends. Components may have to be compiled again, on a
+/// machine that others use.
+const START: Duration = Duration::from_secs(120);
 /// How long a daemon may need to stop.
 const STOP: Duration = Duration::from_secs(30);
 
