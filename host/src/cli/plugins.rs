@@ -145,6 +145,7 @@ mod tests {
             contract: Some("0.1.0".to_owned()),
             sessions: Some(3),
             components: Vec::new(),
+            rollout: None,
         };
         let all = joined(
             vec![local("both"), local("new")],

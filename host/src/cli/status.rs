@@ -13,8 +13,8 @@ use super::target;
 use super::text::{ago, brief, counted, duration, size};
 use crate::documents::{DaemonState, DaemonStatus, Page};
 use crate::domain::{
-    Finding, GuestMemoryStatus, ModelProviderStatus, RestartRecord, RestartStatus, SessionView,
-    ToolLeftOut, ToolServerState, ToolServerStatus, UnixMillis,
+    Finding, GuestMemoryStatus, ModelProviderStatus, RestartRecord, RestartStatus, RolloutStatus,
+    SessionView, ToolLeftOut, ToolServerState, ToolServerStatus, UnixMillis,
 };
 use crate::plain_text::inline;
 
@@ -126,6 +126,19 @@ fn head(out: &mut Out, url: &str, daemon: &DaemonStatus, now: UnixMillis) -> Res
                 old.digest.short()
             );
             fact("", Cell::toned(text, Tone::Warn));
+        }
+    }
+    for rollout in daemon.plugins.iter().filter_map(|it| it.rollout.as_ref()) {
+        let tone = match rollout.status {
+            RolloutStatus::Running => Tone::Plain,
+            RolloutStatus::RolledBack => Tone::Bad,
+            RolloutStatus::Completed | RolloutStatus::Replaced => continue,
+        };
+        let text = format!("{}: {}", rollout.plugin, rollout.summary());
+        fact("", Cell::toned(text, tone));
+        for failure in &rollout.failures {
+            let (session, why) = (&failure.session, inline(&failure.reason));
+            fact("", Cell::toned(format!("{session}: {why}"), tone));
         }
     }
     fact("sessions", counts(daemon).into());

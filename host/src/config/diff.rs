@@ -6,6 +6,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::canary::Canary;
 use super::change::{ChangeClass, ConfigChange};
 use super::given::Given;
 use super::model::{DaemonConfig, PluginConfig, StoreTuning};
@@ -131,6 +132,8 @@ impl<'a> Diff<'a> {
             on_config_change,
             trial_budget,
             on_failed_trial,
+            canary,
+            canary_turns,
             token,
             notice_window,
             probation,
@@ -198,6 +201,18 @@ impl<'a> Diff<'a> {
             Hot,
             (&old.on_failed_trial, on_failed_trial),
             lower,
+        );
+        self.note(
+            "daemon.canary",
+            Hot,
+            (&old.canary, canary),
+            Canary::to_string,
+        );
+        self.note(
+            "daemon.canary_turns",
+            Hot,
+            (&old.canary_turns, canary_turns),
+            u32::to_string,
         );
         self.secret("daemon.token".to_owned(), Restart, (&old.token, token));
         self.note(

@@ -27,6 +27,7 @@
 //! | `digest_cache.rs`, `notifier.rs`, `watch.rs` | the detection of changes |
 //! | `history.rs` | the configurations that a daemon has run on |
 
+mod canary;
 mod change;
 mod diagnostics;
 mod diff;
@@ -59,6 +60,7 @@ mod units;
 mod value_checks;
 mod watch;
 
+pub use canary::Canary;
 pub use change::{ChangeClass, ConfigChange};
 pub use diagnostics::{ConfigError, ConfigProblem};
 pub use file_snapshot::{Observed, config_bytes, plugin_bytes};

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::canary::Canary;
 use super::given::Given;
 use super::place::Places;
 use super::schema::{LogFormat, LogThreshold, OnConfigChange, OnFailedTrial};
@@ -55,6 +56,10 @@ pub struct DaemonConfig {
     /// How long new components are tried before a restart.
     pub trial_budget: Duration,
     pub on_failed_trial: OnFailedTrial,
+    /// Which share of sessions runs on a new component first.
+    pub canary: Canary,
+    /// How many turns must end well on it.
+    pub canary_turns: u32,
     /// The API's bearer token, if the API requires one.
     pub token: Option<SecretRef>,
     /// How recently a session without open work must have committed a turn to be notified of a

@@ -50,6 +50,8 @@ const MODEL_HEADERS: [&str; 8] = [
 const MODEL_FIELDS: [&str; 5] = ["messages", "model", "n", "stream", "tools"];
 /// More turns in flight would exhaust the memory mappings of the address space.
 const TURNS_MAX: u32 = 10_000;
+/// More would never be reached.
+const CANARY_TURNS_MAX: u32 = 1_000_000;
 
 /// Resolves the keys. A value that is recorded as a problem may have been replaced in the result.
 pub(super) fn understand(
@@ -160,6 +162,13 @@ fn understand_daemon(notes: &mut Notes, keys: DaemonKeys, folder: &Path) -> Daem
         on_config_change: keys.on_config_change,
         trial_budget: notes.time("daemon.trial_budget", keys.trial_budget, zero),
         on_failed_trial: keys.on_failed_trial,
+        canary: keys.canary,
+        canary_turns: notes.count(
+            "daemon.canary_turns",
+            keys.canary_turns,
+            1,
+            CANARY_TURNS_MAX,
+        ),
         token: notes.secret("daemon.token", keys.token_env, keys.token_file, folder),
         notice_window: notes.time("daemon.notice_window", keys.notice_window, zero),
         probation: notes.time("daemon.probation", keys.probation, zero),

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::canary::Canary;
 use super::given::GivenKey;
 use super::limit_keys::LimitKeys;
 use super::listen::Listen;
@@ -58,6 +59,13 @@ pub(super) struct DaemonKeys {
     /// stay on the component that they run on, `refuse` refuses the whole change before anything is
     /// drained.
     pub(super) on_failed_trial: OnFailedTrial,
+    /// The share of a plugin's sessions that run on a new component first, at least 10 sessions: those that
+    /// have a turn first. The others follow once it has proven itself; a turn that fails on it is answered
+    /// by the component before it, where no call would be made twice. `off`: all sessions run on it at once.
+    pub(super) canary: Canary,
+    /// How many turns must end well on a new component before it has proven itself; none may fail for
+    /// `probation` meanwhile.
+    pub(super) canary_turns: u32,
     /// The environment variable that holds the API's bearer token.
     pub(super) token_env: Option<String>,
     /// The file that holds the API's bearer token, relative to this file.
@@ -120,6 +128,8 @@ impl Default for DaemonKeys {
             on_config_change: OnConfigChange::Auto,
             trial_budget: Time::secs(10),
             on_failed_trial: OnFailedTrial::Keep,
+            canary: Canary(Some(500)),
+            canary_turns: 20,
             token_env: None,
             token_file: None,
             notice_window: Time::secs(3600),

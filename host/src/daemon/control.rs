@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use crate::api::{Acceptance, BackupRefusal, ControlRequest};
 use crate::config::{Config, Transport};
-use crate::documents::{ComponentStatus, DaemonState, DaemonStatus, DrainStatus, FINDINGS_MAX};
+use crate::documents::{
+    ComponentStatus, DaemonState, DaemonStatus, DrainStatus, FINDINGS_MAX, PluginStatus,
+};
 use crate::domain::{
     Census, Finding, Generation, GuestMemoryStatus, Refusal, RestartRecord, ToolServerState,
     ToolServerStatus,
@@ -119,6 +121,12 @@ impl Daemon {
         status.sessions = self.sessions();
         if let Some(census) = &*self.census.borrow() {
             counted(&mut status, census);
+        }
+        for rollout in self.registry.rollouts() {
+            let of = |plugin: &&mut PluginStatus| plugin.name == rollout.plugin;
+            if let Some(plugin) = status.plugins.iter_mut().find(of) {
+                plugin.rollout = Some(rollout);
+            }
         }
         status.model_providers = self.registry.live_config().llm.status();
         status.tool_servers = self.tool_servers();

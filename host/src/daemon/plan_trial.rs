@@ -1,5 +1,5 @@
 //! The trial of new components for a plan: as a restart would compile them in its standby, and then try them on
-//! copies of sessions. Nothing is kept, and the worker's event loop does not wait for it.
+//! copies of sessions. Nothing is kept but the compiled code, and the worker's event loop does not wait for it.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,6 +14,9 @@ use crate::session::{ComponentSource, Lifecycle, NewComponent, trial_alone};
 use super::component_trial::{ChangedComponent, ConfigFiles, changed_components};
 use super::plan::Rejection;
 use super::standby::{Unprepared, compile_limits};
+
+/// How long sessions are tried for a plan at most: others wait for it.
+const BUDGET_MAX: Duration = Duration::from_secs(600);
 
 /// What is to be tried for a plan, with the settings of the configuration that is planned for.
 pub(super) struct PlanTrial {
@@ -40,7 +43,7 @@ impl PlanTrial {
             file: config.file.clone(),
             components,
             limits: compile_limits(&config.daemon),
-            budget: config.daemon.trial_budget,
+            budget: config.daemon.trial_budget.min(BUDGET_MAX),
             on_failed_trial: config.daemon.on_failed_trial,
         })
     }
@@ -58,12 +61,14 @@ impl PlanTrial {
             budget,
             on_failed_trial: _,
         } = self;
-        let _alone = trial_alone().await;
+        let alone = trial_alone().await;
         let loading = sessions.clone();
-        let load = move || load(&loading, components, limits);
+        // If the client leaves, the next one waits until this is compiled.
+        let load = move || load(&loading, components, limits).map(|loaded| (loaded, alone));
         let loaded = tokio::task::spawn_blocking(load).await;
         let loaded = loaded.unwrap_or_else(|error| Err(error.into()));
-        let new = loaded.map_err(|source| Rejection::Unprepared { path: file, source })?;
+        let (new, _alone) =
+            loaded.map_err(|source| Rejection::Unprepared { path: file, source })?;
         let found = watch::Sender::new(Vec::new());
         if !budget.is_zero() {
             sessions.forecast(new, budget, &found).await;

@@ -117,6 +117,7 @@ pub(super) async fn serve(worker: StartedWorker) -> ExitCode {
                 contract: Some(plugin.component.contract().to_owned()),
                 sessions: None,
                 components: Vec::new(),
+                rollout: None,
             })
             .collect(),
     };
@@ -236,6 +237,8 @@ pub(super) async fn serve(worker: StartedWorker) -> ExitCode {
     let mut relaunch = daemon.relaunch();
     let timers = daemon.lifecycle.clone();
     tokio::spawn(async move { timers.run_timers().await });
+    let rollouts = daemon.lifecycle.clone();
+    tokio::spawn(async move { rollouts.run_rollouts().await });
     let file = daemon.config.file.clone();
     let mut watch = match ConfigWatch::start(file, daemon.loaded.clone(), Timing::default()) {
         Ok(watch) => watch,

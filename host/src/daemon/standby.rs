@@ -12,7 +12,7 @@ use crate::config::{
     BadSecret, Config, DaemonConfig, Env, Given, Observed, SecretFiles, SecretRef, Transport,
     plugin_bytes,
 };
-use crate::domain::Digest;
+use crate::domain::{CanaryRule, Digest};
 use crate::engine::{CompileLimits, Compiler, Component, Engine, EngineOptions, LoadError};
 use crate::providers::{
     BadProvider, Endpoint, Hidden, HttpSender, LlmProvider, LlmProviders, NoHttp, Program,
@@ -231,10 +231,20 @@ pub(super) fn parts(
             Some(before) => before.http.clone(),
             None => Arc::new(HttpSender::new()?),
         },
+        canaries: canary_rule(&config.daemon),
         notice_window: config.daemon.notice_window,
         resident_idle: config.daemon.resident_idle,
         relaunch_max: config.daemon.relaunch_max as usize,
     })
+}
+
+/// How new components are rolled out.
+fn canary_rule(daemon: &DaemonConfig) -> CanaryRule {
+    CanaryRule {
+        share: daemon.canary.0,
+        turns: daemon.canary_turns,
+        probation_ms: u64::try_from(daemon.probation.as_millis()).unwrap_or(u64::MAX),
+    }
 }
 
 fn llm(config: &Config, secrets: Secrets<'_>) -> Result<LlmProviders, Unprepared> {

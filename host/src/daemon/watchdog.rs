@@ -237,6 +237,7 @@ impl Looks {
             disk: self.signs.disk_signs(),
             memory_kills: self.memory_kills.map(|at| Some(at.elapsed())),
             census: self.census.borrow().clone().unwrap_or_default(),
+            rollouts: self.signs.rollouts(),
         }
     }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{
     Digest, Finding, Generation, GuestMemoryStatus, ModelProviderStatus, PlanReport, RestartRecord,
-    ToolServerStatus, UnixMillis,
+    Rollout, ToolServerStatus, UnixMillis,
 };
 
 /// The daemon's status, as it publishes it.
@@ -155,6 +155,9 @@ pub struct PluginStatus {
     #[serde(default)]
     #[schema(required = true)]
     pub components: Vec<ComponentStatus>,
+    /// The roll-out of its component: the one that goes on, or the last one.
+    #[serde(default)]
+    pub rollout: Option<Rollout>,
 }
 
 /// A component that sessions of a plugin last ran on.

@@ -31,13 +31,13 @@ pub struct ComponentCensus {
 }
 
 impl Census {
-    /// Counts a session, of which the plugin has the component `configured`, and of which so many dead
-    /// letters are kept at most.
+    /// Counts a session, of which so many dead letters are kept at most. `stays`: whether one that stays on
+    /// another component is to run still on the one that it could not run on.
     pub fn count(
         &mut self,
         identity: &Identity,
         progress: &SessionProgress,
-        configured: Option<Digest>,
+        stays: impl Fn(Digest) -> bool,
         dead_letters_kept: u64,
     ) {
         if progress.closed.is_some() {
@@ -59,7 +59,7 @@ impl Census {
         component.sessions += 1;
         // Another component has yet to be tried.
         let pin = progress.pin.as_ref();
-        if let Some(pin) = pin.filter(|pin| Some(pin.refused) == configured) {
+        if let Some(pin) = pin.filter(|pin| stays(pin.refused)) {
             component.pinned += 1;
             let since = component.pinned_since.get_or_insert(pin.at);
             *since = pin.at.min(*since);
@@ -124,6 +124,7 @@ mod tests {
                 component,
                 refused: Some(Digest::of(b"new")),
                 reason: "it traps".into(),
+                takes_over: None,
                 at,
             }));
         }
@@ -140,7 +141,7 @@ mod tests {
             session(old, Some(day(5))),
             session(new, None),
         ] {
-            census.count(&session.identity, &session.progress, Some(new), 10);
+            census.count(&session.identity, &session.progress, |it| it == new, 10);
         }
         assert_eq!((census.sessions_of("p"), census.sessions_of("q")), (3, 0));
         let of_old = census.plugins["p"][&old];

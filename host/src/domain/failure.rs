@@ -37,3 +37,17 @@ pub enum FailureCode {
     /// The session's history was cut while the turn was open.
     HistoryCut,
 }
+
+impl FailureCode {
+    /// Whether the guest itself failed: another component might not have, with the same input.
+    pub fn is_of_guest(self) -> bool {
+        match self {
+            Self::Trap | Self::Limit | Self::Timeout | Self::Guest => true,
+            Self::Restore
+            | Self::Divergence
+            | Self::Cancelled
+            | Self::Closed
+            | Self::HistoryCut => false,
+        }
+    }
+}

@@ -55,6 +55,8 @@ pub enum FindingKind {
     StepOverdue,
     /// A turn has waited long for memory for its guest.
     GuestMemoryShort,
+    /// A plugin's component failed where the one before it did not, and was rolled back.
+    ComponentRolledBack,
     /// Sessions have stayed on an older component of their plugin for long.
     ComponentOld,
     /// A kind that a newer daemon has; never sent.
@@ -64,7 +66,7 @@ pub enum FindingKind {
 
 impl FindingKind {
     /// Those that this daemon may have.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::StoreRefused,
         Self::NotPrepared,
         Self::WriterStalled,
@@ -80,6 +82,7 @@ impl FindingKind {
         Self::TurnOverdue,
         Self::StepOverdue,
         Self::GuestMemoryShort,
+        Self::ComponentRolledBack,
         Self::ComponentOld,
     ];
 
@@ -101,6 +104,7 @@ impl FindingKind {
             Self::TurnOverdue => "turn_overdue",
             Self::StepOverdue => "step_overdue",
             Self::GuestMemoryShort => "guest_memory_short",
+            Self::ComponentRolledBack => "component_rolled_back",
             Self::ComponentOld => "component_old",
             Self::Unknown => "unknown",
         }

@@ -271,6 +271,7 @@ impl Session {
             }
             TurnEnd::Failed(failure) => {
                 progress.dead_letters += 1;
+                progress.failed_after_all(ended.turn, failure.code);
                 let stopped = open.as_ref().and_then(|open| {
                     StoppedTurn::of(open.begun.turn, &open.about, &open.calls, failure)
                 });

@@ -28,6 +28,7 @@
 //! | `patterns.rs`, `tool_name.rs`, `egress.rs`, `capabilities.rs` | what an operator grants |
 //! | `message.rs`, `failure.rs`, `restart.rs` | messages, why turns fail, restarts |
 //! | `trial.rs` | what the trial of a component on sessions has found |
+//! | `rollout.rs` | how a new component is rolled out: which sessions take it first, and when it has proven itself |
 //! | `state_tree.rs`, `state_visitor.rs`, `state_encoding.rs`, `state_path.rs`, `state_loss.rs` | a guest's state as a tree, in three encodings; what another one has lost of it |
 //! | `calls.rs`, `stopped.rs`, `history_cut.rs`, `replaced.rs`, `notice.rs` | what a guest is notified of |
 //! | `owed.rs`, `point.rs` | what a guest has yet to be told, the states that a session can go back to |
@@ -96,6 +97,7 @@ mod restart;
 mod result_text;
 mod rewind;
 mod rewound;
+mod rollout;
 mod salvage_report;
 mod session;
 mod shorten;
@@ -176,6 +178,7 @@ pub use restart::{
 };
 pub use rewind::{Rewinding, RewoundTo};
 pub use rewound::Rewound;
+pub use rollout::{CanaryFailure, CanaryRule, Rollout, RolloutStatus};
 pub use salvage_report::{DamagedFile, SalvageReport, TouchedFate, TouchedSession};
 pub use session::{
     Identity, LastTurn, OpenTurn, Pin, Queued, Session, SessionProgress, SnapshotRef, Untold,

@@ -5,7 +5,7 @@
 //! component, or when an operator has it adopt the plugin's.
 
 use super::shorten::{REASON_BYTES, one_line};
-use super::{Digest, Moved, Pin, Session, SessionProgress, UnixMillis};
+use super::{Digest, FailureCode, Moved, Pin, Session, SessionProgress, UnixMillis};
 
 impl SessionProgress {
     /// Returns the component of the session's next turn, of which its plugin has `configured`.
@@ -13,6 +13,14 @@ impl SessionProgress {
         match &self.pin {
             Some(pin) if pin.refused == configured => pin.component,
             Some(_) | None => configured,
+        }
+    }
+
+    /// See [`Session::next_component`].
+    pub fn next_component(&self, configured: Digest) -> Digest {
+        match &self.open {
+            Some(open) if !open.anew => open.begun.component,
+            Some(_) | None => self.component(configured),
         }
     }
 
@@ -36,12 +44,27 @@ impl SessionProgress {
             refused,
             reason: moved.reason.clone(),
             at,
+            took_over: moved.takes_over,
             provisional: false,
         });
         if let Some(open) = &mut self.open {
-            // A turn that is bound to its journal is also bound to the component that wrote it.
-            open.anew |= Some(open.begun.component) == moved.refused && !open.resumes();
+            match open.resumes() {
+                false => open.anew |= Some(open.begun.component) == moved.refused,
+                // A turn that is bound to its journal is also bound to the component that wrote it, unless
+                // another one is to answer from that.
+                true if moved.takes_over == Some(open.begun.turn) => {
+                    open.begun.component = moved.component;
+                }
+                true => {}
+            }
         }
+    }
+
+    /// Notes that a turn has failed. Where a component took it over, and has failed on it, too, the other one
+    /// is not to blame: the session runs on that again.
+    pub(super) fn failed_after_all(&mut self, turn: u64, code: FailureCode) {
+        self.pin
+            .take_if(|pin| pin.took_over == Some(turn) && code.is_of_guest());
     }
 }
 
@@ -56,10 +79,7 @@ impl Session {
 
     /// Returns the component that its guest runs on next, where its plugin has `configured`.
     pub fn next_component(&self, configured: Digest) -> Digest {
-        match &self.progress.open {
-            Some(open) if !open.anew => open.begun.component,
-            Some(_) | None => self.progress.component(configured),
-        }
+        self.progress.next_component(configured)
     }
 
     /// Whether its open turn can only go on with this component, which its journal is bound to.
@@ -81,6 +101,30 @@ impl Session {
             component: last,
             refused: Some(failed),
             reason: one_line(reason, REASON_BYTES),
+            takes_over: None,
+            at,
+        })
+    }
+
+    /// Returns the move by which the session goes on with the component `to`, after a turn has failed on
+    /// `failed`, or its guest could not be restored there. The open turn is then answered by `to`, from its
+    /// journal or its beginning; none if it made a call that must not be made again, or may have.
+    pub fn go_back(
+        &self,
+        failed: Digest,
+        to: Digest,
+        reason: &str,
+        at: UnixMillis,
+    ) -> Option<Moved> {
+        let open = self.progress.open.as_ref();
+        if open.is_some_and(|open| open.journal.effects > 0) || self.progress.closed.is_some() {
+            return None;
+        }
+        Some(Moved {
+            component: to,
+            refused: Some(failed),
+            reason: one_line(reason, REASON_BYTES),
+            takes_over: open.map(|open| open.begun.turn),
             at,
         })
     }
@@ -98,6 +142,7 @@ impl Session {
             component: configured,
             refused: None,
             reason: String::new(),
+            takes_over: None,
             at,
         }
     }

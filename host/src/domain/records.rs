@@ -425,6 +425,10 @@ pub struct Moved {
     /// Why it cannot, for humans.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
+    /// The open turn, which failed on `refused`, if it goes on with `component`: from its journal, or from
+    /// its beginning if it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub takes_over: Option<u64>,
     pub at: UnixMillis,
 }
 

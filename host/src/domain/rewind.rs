@@ -192,6 +192,7 @@ impl Session {
                 component: of,
                 refused,
                 reason: reason.to_owned(),
+                takes_over: None,
                 at,
             })
         })

@@ -142,6 +142,9 @@ pub struct Pin {
     pub reason: String,
     /// Since when it has stayed on the component.
     pub at: UnixMillis,
+    /// The turn that failed on `refused`, and that the component took over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub took_over: Option<u64>,
     /// No record says so, as the store cannot have one yet: it holds while the session is in memory.
     #[serde(skip)]
     pub provisional: bool,

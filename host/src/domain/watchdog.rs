@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    Census, ClockStep, Finding, FindingKind, GuestMemoryStatus, Regression, SessionId, UnixMillis,
+    Census, ClockStep, Finding, FindingKind, GuestMemoryStatus, Regression, Rollout, SessionId,
+    UnixMillis,
 };
 
 /// How long a session may have work that does not run although turns may begin.
@@ -66,6 +67,8 @@ pub struct Observation {
     pub clock_steps: Vec<ClockStep>,
     /// The last census of sessions.
     pub census: Arc<Census>,
+    /// The roll-outs of components.
+    pub rollouts: Vec<Rollout>,
 }
 
 /// The last kills of workers for want of memory, or that may have been.
@@ -356,6 +359,7 @@ pub fn judge(seen: &Observation) -> Vec<Finding> {
         );
     }
     found.extend(seen.census.findings(seen.now));
+    found.extend(seen.rollouts.iter().filter_map(Rollout::finding));
     found.sort_by_key(|finding| (finding.kind, finding.since));
     found
 }

@@ -240,6 +240,11 @@ impl Engine {
             .map(Some)
     }
 
+    /// Whether a component is stored under this digest. Asks the disk, and does not read the file.
+    pub fn is_kept(&self, digest: Digest) -> bool {
+        self.kept_path(digest).exists()
+    }
+
     /// Reads the component that [`Engine::keep`] stored under this digest, if there is one. Blocks.
     pub fn kept_bytes(&self, digest: Digest) -> Result<Option<Vec<u8>>, LoadError> {
         let path = self.kept_path(digest);

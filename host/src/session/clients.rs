@@ -53,12 +53,17 @@ impl Clients {
 
     /// Returns a session's current state.
     pub async fn view(&self, id: &SessionId) -> Result<SessionView, Refusal> {
-        queries::view(&self.shared().store, &self.live_config().plugins, id)
+        queries::view(&self.shared().store, id, self.as_of_now())
+    }
+
+    fn as_of_now(&self) -> impl Fn(SessionView) -> SessionView {
+        let (shared, parts) = (self.0.shared.clone(), self.live_config());
+        move |view| shared.as_of_now(&parts.plugins, view)
     }
 
     /// Lists sessions, ordered by id.
     pub async fn list(&self, filter: &ListFilter) -> Result<ListPage, Refusal> {
-        queries::list(&self.shared().store, &self.live_config().plugins, filter)
+        queries::list(&self.shared().store, filter, self.as_of_now())
     }
 
     /// Reports the session's open turn, or else its last committed turn, step by step.

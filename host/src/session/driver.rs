@@ -34,6 +34,7 @@ mod begin;
 mod cancel;
 mod commands;
 mod commit;
+mod component;
 mod end;
 mod guest_task;
 mod journal;
@@ -41,6 +42,7 @@ mod park;
 mod repair;
 mod restore;
 mod run;
+mod take_over;
 mod timers;
 mod way_back;
 

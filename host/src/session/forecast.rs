@@ -3,10 +3,10 @@
 //! turn on the component, from the state that it has by then.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use tokio::sync::{Mutex, MutexGuard, watch};
+use tokio::sync::{Mutex, OwnedMutexGuard, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -28,7 +28,7 @@ use super::trial::Trial;
 const PAGE: usize = 128;
 
 /// Held while a trial goes on that a client has asked for.
-static ALONE: Mutex<()> = Mutex::const_new(());
+static ALONE: LazyLock<Arc<Mutex<()>>> = LazyLock::new(Arc::default);
 
 /// A plugin that is to have another component.
 #[derive(Clone, Debug)]
@@ -54,8 +54,8 @@ pub enum ComponentSource {
 
 /// Waits until no other trial goes on that a client has asked for, and keeps further ones waiting until the
 /// guard is dropped: each computes, and takes memory. A restart's own trial waits for none.
-pub async fn trial_alone() -> MutexGuard<'static, ()> {
-    ALONE.lock().await
+pub async fn trial_alone() -> OwnedMutexGuard<()> {
+    ALONE.clone().lock_owned().await
 }
 
 /// Tries one component, which need not be kept, on all sessions of its plugin within `budget`.

@@ -75,6 +75,11 @@ impl KeptPlugins {
         Ok(plugin)
     }
 
+    /// Has a plugin's settings on a component read again.
+    pub(super) fn forget(&self, name: &str, component: Digest) {
+        self.lock().remove(&(name.to_owned(), component));
+    }
+
     fn known(&self, key: &(String, Digest), present: &Arc<Plugin>) -> Option<Arc<Plugin>> {
         let mut all = self.lock();
         // What an operator has changed meanwhile counts.

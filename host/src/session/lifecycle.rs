@@ -14,7 +14,7 @@ use super::forecast::{self, NewComponent};
 use super::registry::Registry;
 use super::relaunch::{self, RestartManifest};
 use super::shared::Shared;
-use super::{queries, timers};
+use super::{queries, rollout_task, timers};
 
 /// A handle to all sessions for the daemon's own life cycle. Cheap to clone.
 #[derive(Clone)]
@@ -54,6 +54,11 @@ impl Lifecycle {
     /// Delivers timers when they are due; returns only when the worker ends.
     pub async fn run_timers(&self) {
         timers::run(&self.0).await;
+    }
+
+    /// Ends roll-outs of components that have proven themselves, or failed; returns only when the worker ends.
+    pub async fn run_rollouts(&self) {
+        rollout_task::run(&self.0).await;
     }
 
     /// Ends probation: stops syncing each `Begun` before its guest runs.

@@ -4,6 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use super::plugins::{Plugin, Plugins};
+use crate::domain::CanaryRule;
 use crate::providers::{HttpSender, LlmProviders, ToolServers};
 
 /// The settings and providers that a hot reload replaces, all at once. Each turn runs to its end
@@ -18,6 +19,8 @@ pub struct LiveConfig {
     pub tools: ToolServers,
     /// The sender of the sessions' HTTP requests.
     pub http: Arc<HttpSender>,
+    /// How new components are rolled out.
+    pub canaries: CanaryRule,
     /// A session that committed a turn within this time before a restart gets a recovery message.
     pub notice_window: Duration,
     /// How long an idle session stays in memory.

@@ -20,6 +20,7 @@
 //! | `turn`, `step_executor`, `due` | one run of a guest, and its steps |
 //! | `replay`, `inspect` | runs a turn again from its journal; shows a turn |
 //! | `trial`, `forecast` | tries a component on copies of a session's state and last turn; on all sessions, before a restart |
+//! | `rollouts`, `rollout_task`, `canary_count` | which sessions run on a new component before it has proven itself, and what is counted of them |
 //! | `drain` | the gate that a drain closes, the turns that it counts, and their guard |
 //! | `approval_needed`, `standing` | a call that a human must approve first; those that one has approved for good |
 //! | `suspects` | turns that may be what takes the worker down begin one at a time |
@@ -34,6 +35,7 @@
 //! | `shared` | what all drivers share |
 
 mod approval_needed;
+mod canary_count;
 mod clients;
 mod deadlines;
 mod disk_guard;
@@ -57,6 +59,8 @@ mod queries;
 mod registry;
 mod relaunch;
 mod replay;
+mod rollout_task;
+mod rollouts;
 mod shared;
 mod signs;
 mod standing;

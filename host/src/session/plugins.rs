@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::domain::{Begun, Capabilities, Identity, Limits, Refusal, SessionId, SessionView};
+use crate::domain::{Begun, Capabilities, Identity, Limits, Refusal, SessionId};
 use crate::engine::{Component, ComponentSettings, Context, GuestJob};
 
 /// A configured plugin whose component is loaded.
@@ -70,15 +70,6 @@ impl Plugin {
 pub struct Plugins(pub BTreeMap<String, Arc<Plugin>>);
 
 impl Plugins {
-    /// Returns the view of a session, without its pin if its plugin has another component since: that one
-    /// has yet to be tried.
-    pub(super) fn as_of_now(&self, mut view: SessionView) -> SessionView {
-        let configured = self.get(&view.plugin).map(|it| it.component.digest());
-        view.pinned
-            .take_if(|pinned| Some(pinned.refused) != configured);
-        view
-    }
-
     /// Returns a plugin that a request names.
     pub(super) fn named(&self, name: &str) -> Result<Arc<Plugin>, Refusal> {
         let plugin = self.get(name).cloned();

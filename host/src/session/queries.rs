@@ -6,8 +6,6 @@ use crate::domain::{
 };
 use crate::store::{Store, StoreError};
 
-use super::plugins::Plugins;
-
 /// The number of sessions that one listing scans before it returns what it has found so far.
 const LIST_SCAN_MAX: usize = 10_000;
 const LIST_PAGE: usize = 256;
@@ -91,12 +89,13 @@ pub(super) fn alive(store: &Store, id: &SessionId) -> Result<Session, Refusal> {
     }
 }
 
+/// Returns the view of a session. `as_of_now` leaves out of it what holds no longer.
 pub(super) fn view(
     store: &Store,
-    plugins: &Plugins,
     id: &SessionId,
+    as_of_now: impl Fn(SessionView) -> SessionView,
 ) -> Result<SessionView, Refusal> {
-    Ok(plugins.as_of_now(alive(store, id)?.view(id)))
+    Ok(as_of_now(alive(store, id)?.view(id)))
 }
 
 pub(super) fn points(store: &Store, id: &SessionId) -> Result<SessionPoints, Refusal> {
@@ -107,10 +106,11 @@ pub(super) fn points(store: &Store, id: &SessionId) -> Result<SessionPoints, Ref
     })
 }
 
+/// Lists sessions. `as_of_now` leaves out of a view what holds no longer.
 pub(super) fn list(
     store: &Store,
-    plugins: &Plugins,
     filter: &ListFilter,
+    as_of_now: impl Fn(SessionView) -> SessionView,
 ) -> Result<ListPage, Refusal> {
     let mut items = Vec::new();
     let mut after = filter.after.clone();
@@ -120,7 +120,7 @@ pub(super) fn list(
         let full = page.len() == LIST_PAGE;
         for listed in page {
             after = Some(listed.id.clone());
-            let view = plugins.as_of_now(listed.view());
+            let view = as_of_now(listed.view());
             let wanted = match filter.state {
                 Some(state) => view.state == state,
                 None => view.state != SessionState::Closed,

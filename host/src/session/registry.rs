@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::domain::{
-    Census, EXPORT_MAX_BYTES, GuestMemoryStatus, Refusal, SessionId, WRITER_STALLED_AFTER,
+    Census, EXPORT_MAX_BYTES, GuestMemoryStatus, Refusal, Rollout, SessionId, WRITER_STALLED_AFTER,
 };
 use crate::engine::{CompileLimits, Engine};
 use crate::store::{Store, StoreError};
@@ -25,6 +25,7 @@ use super::mailbox::{DriverCommand, ReplyTo};
 use super::memory_budget::Memory;
 use super::memory_peaks::MemoryPeaks;
 use super::queries;
+use super::rollouts::Rollouts;
 use super::shared::{Settings, Shared};
 use super::standing::StandingApprovals;
 use super::suspects::Suspects;
@@ -46,7 +47,10 @@ impl Registry {
     pub fn new(store: Store, engine: Engine, live_config: LiveConfig, settings: Settings) -> Self {
         let sync_begun = AtomicBool::new(settings.died_by_own_doing);
         let memory = Memory::new(settings.memory_max_bytes);
+        let (plugins, rule) = (&live_config.plugins, &live_config.canaries);
+        let rollouts = Rollouts::load(&store, &engine, plugins, rule);
         let shared = Arc::new(Shared {
+            rollouts,
             standing: StandingApprovals::load(store.clone()),
             store,
             engine,
@@ -84,6 +88,9 @@ impl Registry {
     /// run keep the configuration they began with.
     pub fn replace_live_config(&self, live_config: LiveConfig) {
         self.shared.live_config.replace(live_config);
+        let parts = self.shared.live_config();
+        let rollouts = &self.shared.rollouts;
+        rollouts.set_rule(&parts.plugins, &parts.canaries, &self.shared.engine);
         keep_settings(&self.shared);
         // Idle drivers may have to leave memory sooner: wake them to recompute their deadlines.
         self.shared.turns.gate.send_modify(|_| {});
@@ -116,7 +123,13 @@ impl Registry {
         let mut needed = census.components.clone();
         let plugins = self.live_config().plugins.0.clone().into_values();
         needed.extend(plugins.map(|plugin| plugin.component.digest()));
+        needed.extend(self.rollouts().into_iter().map(|rollout| rollout.proven));
         self.shared.engine.remove_unused(&needed)
+    }
+
+    /// Returns the roll-outs of all plugins.
+    pub fn rollouts(&self) -> Vec<Rollout> {
+        self.shared.rollouts.all()
     }
 
     /// Counts the open sessions of a plugin. Scans the whole list, so call it rarely.
@@ -203,8 +216,16 @@ fn keep_settings(shared: &Arc<Shared>) {
         let _alone = shared.kept_plugins.lock_settings();
         for (name, plugin) in &shared.live_config().plugins.0 {
             let (component, settings) = (plugin.component.digest(), plugin.settings());
-            if let Err(error) = shared.engine.keep_settings(component, name, &settings) {
-                tracing::warn!(plugin = name, %error, "a plugin's settings are not kept with its component");
+            let before = shared.engine.kept_settings(component, name);
+            let has_changed = before.is_some_and(|before| before != settings);
+            // What was set since a roll-out began holds for the component that is gone back to, too.
+            let proven = shared.rollouts.proven(name).filter(|_| has_changed);
+            for component in [Some(component), proven].into_iter().flatten() {
+                let kept = shared.engine.keep_settings(component, name, &settings);
+                if let Err(error) = kept {
+                    tracing::warn!(plugin = name, %error, "a plugin's settings are not kept with its component");
+                }
+                shared.kept_plugins.forget(name, component);
             }
         }
     });

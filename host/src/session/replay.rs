@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::domain::{
-    BadSnapshot, Begun, Divergence, Identity, Journal, LogPos, Message, Record, Recorded, Replay,
-    SessionId, SessionProgress, Snapshot, StepCallName, StepPath, StepRequest,
+    BadSnapshot, Begun, Digest, Divergence, Identity, Journal, LogPos, Message, Record, Recorded,
+    Replay, SessionId, SessionProgress, Snapshot, StepCallName, StepPath, StepRequest,
 };
 use crate::engine::{
     Engine, GuestFailure, GuestJob, Product, StepAnswer, StepCall, UNKNOWN_PEAK_BYTES,
@@ -22,6 +22,8 @@ use super::step_executor::answer;
 #[derive(Clone)]
 pub(super) struct Subject {
     pub(super) turn: u64,
+    /// The component that ended it, or goes on with it: not the one that began it, if it was taken over.
+    pub(super) component: Digest,
     /// The position of the snapshot that the turn ran on.
     snapshot: LogPos,
     /// The position of its first record.
@@ -38,6 +40,7 @@ impl Subject {
         let open = progress.open.as_ref()?;
         Some(Self {
             turn: open.begun.turn,
+            component: open.begun.component,
             snapshot: progress.snapshot.at,
             from: open.from,
             until: None,
@@ -51,6 +54,7 @@ impl Subject {
         let last = progress.last.as_ref()?;
         Some(Self {
             turn: last.turn,
+            component: progress.snapshot.component,
             snapshot: progress.previous?.at,
             from: last.from,
             until: Some(progress.snapshot.at),
@@ -160,9 +164,8 @@ impl Offline {
         subject: &Subject,
     ) -> Result<Self, Unreplayable> {
         let recorded = RecordedTurn::read(&shared.store, id, subject)?;
-        let component = recorded.begun.component;
         let plugin = shared
-            .plugin_on(&identity.plugin, plugin, component)
+            .plugin_on(&identity.plugin, plugin, subject.component)
             .await?;
         Ok(recorded.on(&plugin, id, identity)?)
     }

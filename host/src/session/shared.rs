@@ -14,10 +14,11 @@ use super::live_config::{Current, LiveConfig};
 use super::liveness::LivenessTable;
 use super::memory_budget::Memory;
 use super::memory_peaks::MemoryPeaks;
-use super::plugins::Plugin;
+use super::plugins::{Plugin, Plugins};
+use super::rollouts::Rollouts;
 use super::standing::StandingApprovals;
 use super::suspects::Suspects;
-use crate::domain::{Digest, Generation, PastRestart};
+use crate::domain::{Digest, Generation, PastRestart, SessionView};
 use crate::engine::Engine;
 use crate::store::Store;
 
@@ -41,6 +42,7 @@ pub(super) struct Shared {
     pub(super) engine: Engine,
     pub(super) live_config: Current,
     pub(super) kept_plugins: KeptPlugins,
+    pub(super) rollouts: Rollouts,
     pub(super) settings: Settings,
     pub(super) hubs: Hubs,
     /// The generation that takes over; set once streams must end.
@@ -74,6 +76,24 @@ impl Shared {
     /// Returns the current live configuration: keep the `Arc` for as long as it must not change.
     pub(super) fn live_config(&self) -> Arc<LiveConfig> {
         self.live_config.get()
+    }
+
+    /// Returns the view of a session, without its pin if it is to run on another component since: that one
+    /// has yet to be tried.
+    pub(super) fn as_of_now(&self, plugins: &Plugins, mut view: SessionView) -> SessionView {
+        let plugin = plugins.get(&view.plugin);
+        view.pinned
+            .take_if(|pinned| !self.stays(&view.plugin, plugin, pinned.refused));
+        view
+    }
+
+    /// Whether a session of the plugin that stays on another component, since it cannot run on `refused`, is
+    /// to run on that still.
+    pub(super) fn stays(&self, name: &str, plugin: Option<&Arc<Plugin>>, refused: Digest) -> bool {
+        plugin.is_some_and(|plugin| {
+            let configured = plugin.component.digest();
+            self.rollouts.is_wanted(name, configured, refused)
+        })
     }
 
     /// Returns the plugin `name`, which is `present` now, as it is on this component.

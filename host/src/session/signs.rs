@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::domain::{Census, DiskSigns, GuestMemoryStatus, Patterns, SessionId, SessionSigns};
+use crate::domain::{
+    Census, DiskSigns, GuestMemoryStatus, Patterns, Rollout, SessionId, SessionSigns,
+};
 use crate::store::{SessionSummary, StoreError};
 
 use super::drain::Gate;
@@ -96,14 +98,14 @@ impl Signs {
             let page = store.list(after.as_ref(), CENSUS_PAGE, &all)?;
             for listed in &page {
                 let plugin = parts.plugins.get(&listed.identity.plugin);
-                let configured = plugin.map(|plugin| plugin.component.digest());
                 let SessionSummary {
                     identity,
                     progress,
                     components,
                     ..
                 } = listed;
-                census.count(identity, progress, configured, dead_letters_kept);
+                let stays = |refused| self.shared().stays(&identity.plugin, plugin, refused);
+                census.count(identity, progress, stays, dead_letters_kept);
                 if progress.closed.is_none() {
                     census.components.extend(components);
                 }
@@ -113,6 +115,11 @@ impl Signs {
                 Some(_) | None => return Ok(census),
             }
         }
+    }
+
+    /// Returns the roll-outs of all plugins' components.
+    pub fn rollouts(&self) -> Vec<Rollout> {
+        self.0.rollouts()
     }
 
     /// Waits until a session has moved to another component.

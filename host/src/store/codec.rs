@@ -187,6 +187,7 @@ mod tests {
             component: Digest::from_bytes([7; 32]),
             refused: Some(Digest::from_bytes([8; 32])),
             reason: "x".to_owned(),
+            takes_over: None,
             at: UnixMillis(5),
         }
     }
@@ -214,6 +215,13 @@ mod tests {
         });
         assert_eq!(encode_record(&record).unwrap(), adopted);
         assert_eq!(decode_record(|| "it".into(), &adopted), Ok(record));
+        let takes_over = Record::Moved(Moved {
+            takes_over: Some(3),
+            ..moved()
+        });
+        let bytes = encode_record(&takes_over).unwrap();
+        assert!(bytes.ends_with(b"\xaatakes_over\x03\xa2at\x05"));
+        assert_eq!(decode_record(|| "it".into(), &bytes), Ok(takes_over));
     }
 
     /// Bytes on disk are forever.

@@ -20,6 +20,7 @@
 //! default    "counts"                              sessions created and closed
 //!            'a' number (u64 BE)                   entry of the audit log
 //!            "cut"                                 the order to cut all sessions, if it is pending
+//!            'o' plugin 0 began (u64 BE, ms)       roll-out of a component
 //!            'p' approval id                       standing approval
 //!            'r' generation (u64 BE)               restart record
 //!            's' generation (u64 BE)               sessions that were active when its drain began
@@ -72,9 +73,11 @@ pub(super) const AUDIT: u8 = b'a';
 pub(super) const TOKEN: u8 = b't';
 /// The first byte of the key of a standing approval.
 pub(super) const STANDING: u8 = b'p';
+/// The first byte of the key of a roll-out.
+pub(super) const ROLLOUT: u8 = b'o';
 
 /// The kinds of keys in the family `default` of which there are many.
-pub(super) const META_KINDS: [u8; 5] = [AUDIT, RESTART, ACTIVE_LIST, TOKEN, STANDING];
+pub(super) const META_KINDS: [u8; 6] = [AUDIT, RESTART, ACTIVE_LIST, TOKEN, STANDING, ROLLOUT];
 
 fn with_id(kind: Option<u8>, id: &SessionId, end: u8, room: usize) -> Vec<u8> {
     let mut key = Vec::with_capacity(id.as_str().len() + 2 + room);
@@ -275,6 +278,15 @@ pub(super) fn standing(id: &ApprovalId) -> Vec<u8> {
     key
 }
 
+/// The key of a roll-out, in `default`.
+pub(super) fn rollout(plugin: &str, began: UnixMillis) -> Vec<u8> {
+    let mut key = vec![ROLLOUT];
+    key.extend(plugin.as_bytes());
+    key.push(END);
+    key.extend(began.0.to_be_bytes());
+    key
+}
+
 fn id_of(bytes: &[u8]) -> Option<SessionId> {
     SessionId::new(std::str::from_utf8(bytes).ok()?).ok()
 }
@@ -312,6 +324,8 @@ mod tests {
         let secret = Digest::from_bytes([7; 32]);
         assert_eq!(token(&secret), [&b"t"[..], &[7; 32]].concat());
         assert_eq!(token_of(&token(&secret)), Some(secret));
+        let rollout = rollout("p", UnixMillis(258));
+        assert_eq!(rollout, b"op\0\0\0\0\0\0\0\x01\x02");
     }
 
     #[test]

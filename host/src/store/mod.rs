@@ -83,6 +83,7 @@ mod read;
 mod recovery;
 mod reserve;
 mod restarts;
+mod rollouts;
 mod salvage;
 mod synced;
 mod tail;
@@ -113,5 +114,6 @@ pub use points::{StoredRecords, check_history};
 pub use read::{EVENT_PAGE_BYTES, EventPage, KnownKey};
 pub use recovery::{LostSessions, MissingWrites};
 pub use restarts::{ACTIVE_LISTS_KEPT, RESTARTS_KEPT};
+
 pub use salvage::{SalvageError, check, salvage};
 pub use tail::{EXPIRY_TIMER, Tail};

@@ -90,8 +90,18 @@ impl Program {
         let mut rounds: Vec<_> = (0..rng.random_range(3..=5))
             .map(|_| Round::new(&mut rng, &mut writer, sessions.len()))
             .collect();
-        if rng.random_bool(DAMAGED) {
+        let is_damaged = rng.random_bool(DAMAGED);
+        if is_damaged {
             rounds.push(Round::damaged(&mut rng, &mut writer, sessions.len()));
+        }
+        if is_damaged || probation_ms.is_none() {
+            // A component counts as proven where nothing is known of it: its turns may fail then.
+            let moments = rounds.iter_mut().flat_map(|round| &mut round.moments);
+            for moment in moments {
+                if moment.what == Disturbance::Component(Variant::Flaky) {
+                    moment.what = Disturbance::Component(Variant::Added);
+                }
+            }
         }
         Self {
             seed,

@@ -130,6 +130,8 @@ impl ChaosStage {
         let mut setup = setup.plugin(scripted);
         let probation = probation_ms.map(|ms| format!("probation = \"{ms}ms\""));
         setup.daemon.extend(probation);
+        // So that roll-outs end within a run, but not of a component that fails in two of three turns.
+        setup.daemon.push("canary_turns = 12".to_owned());
         let daemon = Daemon::start_in(folder, setup).await;
         let mut stage = Self {
             client: daemon.client(),

@@ -8,6 +8,7 @@ mod fall_back;
 mod hidden_text;
 mod hostile_guest;
 mod orders;
+mod ramp;
 mod replay;
 mod same_agent;
 mod slow_bodies;

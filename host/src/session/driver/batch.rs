@@ -156,6 +156,7 @@ impl CommitBatch {
             Some((_, Record::Planned(_))) => ("planned.append", "planned.synced"),
             Some((_, Record::Done(_))) => ("done.append", "done.synced"),
             Some((_, Record::Ended(_))) => ("ended.append", "ended.synced"),
+            Some((_, Record::Moved(_))) => ("moved.append", "moved.synced"),
             _ => ("other.append", "other.synced"),
         };
         Points { append, synced }

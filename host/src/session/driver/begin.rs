@@ -215,22 +215,18 @@ impl Driver {
         let settings = &self.shared.settings;
         let parts = self.shared.live_config();
         let name = &session.identity.plugin;
-        let plugin = parts.plugins.get(name);
-        let runs_on = match plugin {
+        let (component, runs_on) = match parts.plugins.get(name) {
             Some(plugin) => {
-                let component = session.next_component(plugin.component.digest());
-                // Where there is none, `turn_inputs` faults the session.
-                self.shared.plugin_on(name, plugin, component).await.ok()
+                let progress = Some(&session.progress);
+                self.next_plugin(name, plugin, progress).await
             }
-            None => None,
+            None => (session.progress.snapshot.component, None),
         };
         session.begin(BeginWith {
             now,
             seed: rand::random(),
-            // Without the plugin, `turn_inputs` faults the session before this value matters.
-            component: plugin.map_or(session.progress.snapshot.component, |p| {
-                p.component.digest()
-            }),
+            // Where there is none, `turn_inputs` faults the session before this value matters.
+            component,
             limits: runs_on.as_ref().map_or(&Limits::default(), |it| &it.limits),
             generation: settings.generation,
             restarts: &settings.restarts,
@@ -358,7 +354,7 @@ impl Driver {
         }
     }
 
-    fn pause(&mut self, obstacle: String) {
+    pub(super) fn pause(&mut self, obstacle: String) {
         self.obstacle = Some(obstacle);
         self.paused_until = Some(Instant::now() + STORE_PAUSE);
     }

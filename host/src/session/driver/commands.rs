@@ -1,15 +1,18 @@
 //! The commands that clients and operators send to a session.
 
+use std::sync::Arc;
+
 use crate::domain::{
-    ClockReading, Created, Limits, MessageId, NewMessage, Owed, PointAct, Record, Refusal,
+    ClockReading, Created, Digest, Limits, MessageId, NewMessage, Owed, PointAct, Record, Refusal,
     Relabelled, Session, SessionView, Snapshot, UnixMillis,
 };
-use crate::engine::{Context, GuestFailure, GuestJob};
+use crate::engine::{Context, GuestFailure, GuestJob, Product};
 
 use super::Driver;
 use super::batch::CommitBatch;
 use crate::session::drain::Gate;
 use crate::session::mailbox::{Accepted, DriverCommand, NewSession, ReplyTo};
+use crate::session::plugins::Plugin;
 use crate::session::queries::refusal;
 
 /// Refuses all commands with the same refusal.
@@ -164,30 +167,38 @@ impl Driver {
             return Ok((self.existing()?.view(&self.id), false));
         }
         self.shared.space.check()?;
-        let plugin = self.plugin(&new.plugin)?;
+        let present = self.plugin(&new.plugin)?;
         let args = new.args.to_string();
-        plugin.check_args(&args)?;
+        present.check_args(&args)?;
         let read = ClockReading::now();
         let now = read.wall;
-        let job = GuestJob {
-            component: plugin.component.clone(),
+        let mut job = GuestJob {
+            component: present.component.clone(),
             context: Context {
                 session: self.id.clone(),
                 plugin: new.plugin.clone(),
                 args: args.clone(),
             },
-            limits: plugin.limits.clone(),
-            grants: plugin.grants.clone(),
+            limits: present.limits.clone(),
+            grants: present.grants.clone(),
             timers: Vec::new(),
             now,
             seed: rand::random(),
         };
-        let component = plugin.component.digest();
-        let mut gate = self.gate.clone();
-        let opened = tokio::select! {
-            opened = self.shared.engine.open(&job) => opened.map_err(open_failed)?,
-            // Nothing has been created yet: the client may retry with the next worker.
-            _ = gate.wait_for(|gate| *gate == Gate::Closing) => return Err(Refusal::Restarting),
+        let (first, _) = self.next_plugin(&new.plugin, &present, None).await;
+        let opened = self.open_on(&mut job, &present, first).await?;
+        if opened.is_err() {
+            self.shared.rollouts.left(&new.plugin, first, &self.id);
+        }
+        let proven = self.shared.rollouts.instead_of(&new.plugin, first);
+        let (opened, component, failed) = match (opened, proven) {
+            (Ok(opened), _) => (opened, first, None),
+            (Err(failure), Some(proven)) if self.is_guests(&failure) => {
+                let opened = self.open_on(&mut job, &present, proven).await?;
+                let failed = super::end::failure_of(failure).text;
+                (opened.map_err(open_failed)?, proven, Some(failed))
+            }
+            (Err(failure), _) => return Err(open_failed(failure)),
         };
         self.log_guest(&opened.logs, opened.logs_dropped, 0);
         let record = Record::Created(Created {
@@ -202,6 +213,14 @@ impl Driver {
             at: now,
         });
         self.stage_timers(batch, record, read);
+        if let Some(failed) = failed {
+            let reason = format!("it cannot be created on it: {failed}");
+            let moved = self.existing()?.go_back(first, component, &reason, now);
+            if let (Some(moved), Ok(())) = (moved, self.shared.store.may_move_sessions()) {
+                self.stage(batch, Record::Moved(moved));
+            }
+            self.count_failure(first, None, &reason);
+        }
         let snapshot = Snapshot {
             plugin: new.plugin,
             component,
@@ -213,6 +232,29 @@ impl Driver {
         batch.snapshot(session.point(0, bytes.len(), Owed::default(), now), bytes);
         self.proven = true;
         Ok((self.existing()?.view(&self.id), true))
+    }
+
+    /// Opens a guest on this component.
+    async fn open_on(
+        &self,
+        job: &mut GuestJob,
+        present: &Arc<Plugin>,
+        component: Digest,
+    ) -> Result<Result<Product, GuestFailure>, Refusal> {
+        let name = &job.context.plugin;
+        let plugin = self.shared.plugin_on(name, present, component).await;
+        let plugin = plugin.map_err(|error| Refusal::NothingFound {
+            reason: error.to_string(),
+        })?;
+        job.component = plugin.component.clone();
+        job.limits = plugin.limits.clone();
+        job.grants = plugin.grants.clone();
+        let mut gate = self.gate.clone();
+        tokio::select! {
+            opened = self.shared.engine.open(job) => Ok(opened),
+            // Nothing has been created yet: the client may retry with the next worker.
+            _ = gate.wait_for(|gate| *gate == Gate::Closing) => Err(Refusal::Restarting),
+        }
     }
 
     fn send(&mut self, message: NewMessage, batch: &mut CommitBatch) -> Result<Accepted, Refusal> {
@@ -320,8 +362,18 @@ impl Driver {
     /// that may repair the fault.
     fn try_again(&mut self, batch: &mut CommitBatch) {
         let mended = self.session.as_ref().is_some_and(|session| {
-            let plugin = self.shared.live_config().plugin(&session.identity.plugin);
-            plugin.is_some_and(|plugin| session.mended_by(plugin.component.digest()))
+            let name = &session.identity.plugin;
+            let (Ok(present), Ok(next)) = (self.plugin(name), self.configured(session)) else {
+                return false;
+            };
+            let rollouts = &self.shared.rollouts;
+            let offered = rollouts.offered(name, present.component.digest());
+            let by_offered = session.mended_by(offered);
+            if by_offered {
+                // It has nothing to lose.
+                rollouts.admit(name, offered, &self.id);
+            }
+            by_offered || session.mended_by(next)
         });
         let resumed = self
             .session

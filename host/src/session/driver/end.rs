@@ -29,21 +29,9 @@ impl Driver {
             }
             Err(GuestFailure::Outgrown { reserve_bytes }) => self.outgrown(&running, reserve_bytes),
             Err(failure) => {
+                let is_guests = self.is_guests(&failure);
                 let failure = failure_of(failure);
-                tracing::warn!(
-                    session = %self.id, turn = running.begun().turn, code = ?failure.code,
-                    reason = %failure.text, "turn failed"
-                );
-                metrics::counter!("abide_turns_total", "outcome" => "failed").increment(1);
-                let record = self
-                    .session
-                    .as_ref()
-                    .and_then(|s| s.fail(failure, Self::now()));
-                if let Some(record) = record {
-                    let mut batch = CommitBatch::default();
-                    self.stage(&mut batch, record);
-                    self.commit(batch).await;
-                }
+                self.failed(running.begun(), failure, is_guests).await;
             }
         }
     }
@@ -56,6 +44,11 @@ impl Driver {
             "the guests' memory is used up; the turn begins again with a larger reservation"
         );
         self.reserve_bytes = reserve_bytes;
+        self.stays_open();
+    }
+
+    /// Counts a turn that stays open although its guest has ended.
+    pub(super) fn stays_open(&self) {
         if *self.gate.borrow() != Gate::Open {
             // It had no step to freeze before. Counted before its guard is dropped, as in `cut`.
             self.shared.turns.cut.fetch_add(1, Ordering::SeqCst);
@@ -114,6 +107,7 @@ impl Driver {
             let room = small && !self.shared.memory.is_scarce();
             self.snapshot = room.then(|| (at, Arc::new(snapshot)));
             metrics::counter!("abide_turns_total", "outcome" => "completed").increment(1);
+            self.count_commit(begun);
             if timers_set {
                 self.timers_may_have_changed();
             }

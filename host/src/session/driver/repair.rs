@@ -84,7 +84,7 @@ impl Driver {
         metrics::counter!("abide_snapshots_mended_total").increment(1);
         Ok(Snapshot {
             plugin: session.identity.plugin.clone(),
-            component: offline.begun.component,
+            component: subject.component,
             schema: product.schema,
             data: product.data,
         })

@@ -19,6 +19,7 @@ use crate::domain::{
 use super::Driver;
 use super::batch::CommitBatch;
 use super::begin::{Obstacle, TurnInputs};
+use super::take_over::{TRIAL_MAX, WayBack};
 use crate::engine::GuestFailure;
 use crate::session::drain::Gate;
 use crate::session::mailbox::Adoption;
@@ -27,8 +28,6 @@ use crate::session::queries::refusal;
 use crate::session::replay::Subject;
 use crate::session::trial::Trial;
 
-/// How long a request waits for the trial of a component: longer than the default of `limits.compute`.
-const TRIAL_MAX: Duration = Duration::from_secs(45);
 /// The same, while a turn of the session runs.
 const TRIAL_BESIDE_TURN: Duration = Duration::from_secs(5);
 
@@ -76,13 +75,36 @@ impl Driver {
     /// Handles a guest that could not be instantiated, or not be restored, on this component: the session
     /// goes on with the one that it last ran on, or is faulted.
     pub(super) async fn cannot_restore(&mut self, failed: Digest, reason: String) {
-        if !self.fall_back(failed, &reason).await {
-            self.fault(Fault {
-                code: FaultCode::Restore,
-                text: reason,
-                component: Some(failed),
-            })
-            .await;
+        if self.fall_back(failed, &reason).await {
+            if let Some(session) = &self.session {
+                let (rollouts, plugin) = (&self.shared.rollouts, &session.identity.plugin);
+                rollouts.left(plugin, failed, &self.id);
+            }
+            return;
+        }
+        // What it last ran on is the very component, which is new, perhaps.
+        match self.go_back(failed, &reason).await {
+            WayBack::Found(moved) => {
+                // A turn is counted by how it ends.
+                if moved.takes_over.is_none() {
+                    self.count_failure(failed, None, &reason);
+                }
+                self.move_back(moved).await;
+            }
+            // The next worker finds the same.
+            WayBack::Leaves => {}
+            none => {
+                let text = match none.why_not() {
+                    Some(why) => format!("{reason}; {why}"),
+                    None => reason,
+                };
+                self.fault(Fault {
+                    code: FaultCode::Restore,
+                    text,
+                    component: Some(failed),
+                })
+                .await;
+            }
         }
     }
 
@@ -117,21 +139,23 @@ impl Driver {
     /// Ends a pin once the session's guest has run, or was restored, on its plugin's component: that is
     /// another one since.
     pub(super) fn end_pin(&mut self, batch: &mut CommitBatch, ran_on: Digest) {
-        let Some(session) = &mut self.session else {
+        let Some(session) = &self.session else {
             return;
         };
         let Some(moved) = session.unpin(ran_on, Self::now()) else {
             return;
         };
-        let parts = self.shared.live_config();
-        let plugin = parts.plugins.get(&session.identity.plugin);
-        if plugin.is_none_or(|plugin| plugin.component.digest() != ran_on) {
+        if self.configured(session).ok() != Some(ran_on) {
             return;
         }
         match self.shared.store.may_move_sessions() {
             Ok(()) => drop(self.stage(batch, Record::Moved(moved))),
             // Nor is it recorded that it was pinned.
-            Err(_) => session.move_for_now(&moved),
+            Err(_) => {
+                if let Some(session) = &mut self.session {
+                    session.move_for_now(&moved);
+                }
+            }
         }
     }
 
@@ -181,17 +205,23 @@ impl Driver {
         if let Some(at) = session.progress.closed {
             return Err(Refusal::Closed { at });
         }
-        let configured = self.configured(session)?;
-        let moved = session.unpin(configured, Self::now());
+        let name = &session.identity.plugin;
+        let configured = self.plugin(name)?.component.digest();
+        // An operator may have it be a canary.
+        let configured = self.shared.rollouts.offered(name, configured);
+        let at = Self::now();
+        let mut moved = session.unpin(configured, at);
         if moved.is_none() && session.progress.snapshot.component == configured {
             return Err(Refusal::NotPinned);
+        }
+        if self.shared.rollouts.instead_of(name, configured).is_some() {
+            moved.get_or_insert_with(|| Session::adopt(configured, at));
         }
         if self.running.is_some() {
             // Its snapshot is about to be replaced, and it may hold what the trial would wait for.
             return Err(Refusal::TurnOpen);
         }
         self.shared.store.may_move_sessions().map_err(refusal)?;
-        let at = Self::now();
         let (moved, fault) = match (self.try_soon(configured).await?, adoption) {
             (Tried::Runs, _) => (moved, None),
             // That it does is recorded, so that it is not tried again.
@@ -256,6 +286,18 @@ impl Driver {
             Tried::Loses(fault) | Tried::Faults(fault) => fault.text,
         };
         let now = Self::now();
+        let name = &after.identity.plugin;
+        if let Ok(plugin) = self.plugin(name) {
+            // It may be what mends it, before it has proven itself.
+            let offered = self
+                .shared
+                .rollouts
+                .offered(name, plugin.component.digest());
+            if offered != next && self.try_soon(offered).await? == Tried::Runs {
+                self.shared.rollouts.admit(name, offered, &self.id);
+                return Ok(after.unpin(offered, now));
+            }
+        }
         let others = [
             configured.and_then(|configured| Some((configured, after.unpin(configured, now)?))),
             after
@@ -286,7 +328,7 @@ impl Driver {
 
     /// Finds out whether the session can go on with this component. Returns false if the worker leaves before
     /// that is known.
-    async fn try_on(&self, component: Digest) -> Result<bool, Obstacle> {
+    pub(super) async fn try_on(&self, component: Digest) -> Result<bool, Obstacle> {
         let begun = self.begun_on(component);
         let ground = self.turn_inputs(&begun).await?;
         match self.due_trial(&ground.plugin) {
@@ -400,24 +442,5 @@ impl Driver {
             Err(GuestFailure::Restore { text, .. }) => Err(Obstacle::Guest { component, text }),
             Err(failure) => Err(Obstacle::Pause(failure.to_string())),
         }
-    }
-
-    /// Returns the component that the session's guest runs on next.
-    fn next_component(&self, session: &Session) -> Digest {
-        match self.configured(session) {
-            Ok(configured) => session.next_component(configured),
-            // Whoever tries it faults the session: its plugin is gone.
-            Err(_) => session.progress.snapshot.component,
-        }
-    }
-
-    /// Returns the component that the session's plugin has.
-    pub(super) fn configured(&self, session: &Session) -> Result<Digest, Refusal> {
-        Ok(self.plugin(&session.identity.plugin)?.component.digest())
-    }
-
-    /// Returns a plugin as it is configured.
-    pub(super) fn plugin(&self, name: &str) -> Result<Arc<Plugin>, Refusal> {
-        self.shared.live_config().plugins.named(name)
     }
 }

@@ -130,7 +130,11 @@ impl Driver {
             generation: self.shared.settings.generation,
             // What was exported may go on elsewhere under the same id.
             timeline: (how == Replacement::Imported).then(|| TimelineName::draw(rand::random())),
-            configured: plugin.component.digest(),
+            configured: self.shared.rollouts.component_with(
+                &copy.identity.plugin,
+                plugin.component.digest(),
+                copy.point.component,
+            ),
             by,
             at: now,
         });

@@ -11,6 +11,11 @@
 //! | `forgets` | the same, with another name of the field than the one that it was read by |
 //! | `bad-turns` | as `plain`, but each turn traps |
 //! | `other-turns` | as `plain`, but no turn does what it is told |
+//! | `brittle` | as `plain`, but a turn whose script is called so traps once it has done what it is told |
+//! | `hasty` | the same, but it asks the model something else before |
+//! | `endless`, `hungry`, `refuses` | as `brittle`, but the turn does not end, takes more memory than there is, or returns an error |
+//! | `flaky` | as `plain`, but two of three turns trap: before the first call of a tool, or at the end |
+//! | `shut` | as `plain`, but no session can be created on it |
 //! | `trap` | as `plain`, but `restore` traps |
 //! | `loop` | as `plain`, but `restore` does not end |
 //! | `greedy` | as `plain`, but `restore` takes more memory than there is |
@@ -19,7 +24,8 @@ use std::cell::Cell;
 use std::hint::black_box;
 
 use abide_plugin::bindings::exports::abide::session::guest::Guest;
-use abide_plugin::{Context, Instance, Message, RestoreError, State, bindings};
+use abide_plugin::llm::{ChatMessage, ChatRequest};
+use abide_plugin::{Context, Instance, Message, RestoreError, State, bindings, llm};
 
 use crate::Scripted;
 
@@ -32,6 +38,8 @@ const RENAMED: &[u8; 5] = b"count";
 const EMPTY: &[u8] = b"\x81\xa5turns\0";
 /// What snapshots of `retyped` begin with.
 const RETYPED: u8 = 0xc1;
+/// The script whose turn fails in some variants.
+const BRITTLE: &str = r#""id":"brittle""#;
 
 thread_local! {
     /// Whether the state was read by the other name of its field.
@@ -59,6 +67,9 @@ struct Component;
 
 impl Guest for Component {
     fn open(context: Context) -> Result<(), String> {
+        if variant() == "shut" {
+            return Err("it is shut".to_owned());
+        }
         INSTANCE.with(|instance| instance.open(&context))
     }
 
@@ -68,7 +79,33 @@ impl Guest for Component {
             "other-turns" => return Ok(()),
             _ => {}
         }
-        INSTANCE.with(|instance| instance.turn(&input))
+        let text = input.last().map_or("", |message| &message.text);
+        if variant() == "flaky" && text.bytes().map(u32::from).sum::<u32>() % 3 != 0 {
+            let calls = [r#""act":"call"#, r#""act":"http"#];
+            if !calls.iter().any(|call| text.contains(call)) {
+                let _ = INSTANCE.with(|instance| instance.turn(&input));
+            }
+            core::arch::wasm32::unreachable();
+        }
+        if !text.contains(BRITTLE) {
+            return INSTANCE.with(|instance| instance.turn(&input));
+        }
+        if variant() == "hasty" {
+            let _ = llm::chat(&ChatRequest::new(vec![ChatMessage::user("something else")]));
+        }
+        let done = INSTANCE.with(|instance| instance.turn(&input));
+        match &*variant() {
+            "brittle" | "hasty" => core::arch::wasm32::unreachable(),
+            "endless" => loop {
+                black_box(());
+            },
+            "hungry" => {
+                drop(black_box(vec![1_u8; 1 << 30]));
+                done
+            }
+            "refuses" => Err("it refuses".to_owned()),
+            _ => done,
+        }
     }
 
     fn snapshot() -> State {

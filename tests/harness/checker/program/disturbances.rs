@@ -22,16 +22,25 @@ pub const POINTS: &[&str] = &[
     "ended.synced",
     "published",
     "acknowledged",
-    // The records that are none of these: of a session that is rewound, copied, or moved to another component.
+    // The records that are none of these: of a session that is rewound or copied.
     "other.append",
     "other.synced",
     "store.write.before",
     "store.write.after",
 ];
 
-/// Those that a process passes once: at its start, when it has told the supervisor that it serves and when
-/// its restart is recorded, and at a change of the configuration that needs no restart.
-const PASSED_ONCE: &[&str] = &["announced", "life.begun", "reload.announced"];
+/// Those that a process passes once or seldom: at its start, when it has told the supervisor that it serves
+/// and when its restart is recorded; at a change of the configuration that needs no restart; when a session
+/// is moved to another component; when a roll-out has ended, and when that is written.
+const PASSED_ONCE: &[&str] = &[
+    "announced",
+    "life.begun",
+    "reload.announced",
+    "moved.append",
+    "moved.synced",
+    "rollout.ended",
+    "rollout.written",
+];
 
 /// Those that are passed while a damaged store is written anew: when the new database is complete, when the
 /// damaged one is kept aside, and when the new one has its name.
@@ -100,6 +109,8 @@ pub enum Variant {
     Retyped,
     /// It would take the others over, and lose a part of what they have.
     Renamed,
+    /// It takes over what `Plain` has written, and fails in some turns.
+    Flaky,
     /// It takes over nothing at all.
     Trap,
 }
@@ -113,6 +124,7 @@ impl Variant {
             Self::Schema2 => "schema2",
             Self::Retyped => "retyped",
             Self::Renamed => "renamed",
+            Self::Flaky => "flaky",
             Self::Trap => "trap",
         }
     }
@@ -189,13 +201,14 @@ impl Disturbance {
                 true => Save::Rename,
                 false => Save::Truncate,
             }),
-            76..80 => Self::Component(match rng.random_range(0..6) {
+            76..80 => Self::Component(match rng.random_range(0..8) {
                 0 => Variant::Plain,
                 1 => Variant::Added,
                 2 => Variant::Schema2,
                 3 => Variant::Retyped,
                 4 => Variant::Renamed,
-                _ => Variant::Trap,
+                5 => Variant::Trap,
+                _ => Variant::Flaky,
             }),
             80..84 => Self::EditTwice {
                 gap_ms: rng.random_range(0..400),

@@ -102,7 +102,7 @@ fn programs_take_all_ways_back() {
             _ => None,
         })
         .collect();
-    assert_eq!(variants.len(), 6, "{variants:?}");
+    assert_eq!(variants.len(), 7, "{variants:?}");
     // Without a first probation that is over, there are none.
     let short = programs.iter().filter(|it| it.probation_ms.is_some());
     assert!(short.count() > 150);
