@@ -84,18 +84,6 @@ pub enum RolloutStatus {
     Replaced,
 }
 
-impl RolloutStatus {
-    /// The name of the status in the API.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Running => "running",
-            Self::Completed => "completed",
-            Self::RolledBack => "rolled_back",
-            Self::Replaced => "replaced",
-        }
-    }
-}
-
 /// What a component that is rolled out could not do for a session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CanaryFailure {

@@ -2,11 +2,8 @@
 
 use std::collections::HashSet;
 
-use crate::domain::{CanaryFailure, Patterns, Rollout, SessionId, UnixMillis};
+use crate::domain::{CanaryFailure, Rollout, SessionId, UnixMillis};
 use crate::store::{SessionSummary, Store, StoreError};
-
-/// The number of sessions that are read at once.
-const PAGE: usize = 256;
 
 /// What is counted of a roll-out by looking at all sessions.
 pub(super) struct CanaryCount {
@@ -47,15 +44,6 @@ pub(super) fn count(
     mut counts: Vec<CanaryCount>,
 ) -> Result<Vec<CanaryCount>, StoreError> {
     let now = UnixMillis::now();
-    let mut after = None;
-    loop {
-        let page = store.list(after.as_ref(), PAGE, &Patterns::all())?;
-        for listed in &page {
-            counts.iter_mut().for_each(|it| it.add(listed, now));
-        }
-        match page.last() {
-            Some(last) => after = Some(last.id.clone()),
-            None => return Ok(counts),
-        }
-    }
+    store.each_session(|listed| counts.iter_mut().for_each(|it| it.add(listed, now)))?;
+    Ok(counts)
 }

@@ -147,19 +147,13 @@ pub(super) fn list(
 
 /// Counts the open sessions of a plugin.
 pub(super) fn count_of(store: &Store, plugin: &str) -> Result<u64, Refusal> {
-    let (mut count, mut after) = (0, None);
-    loop {
-        let page = store.list(after.as_ref(), LIST_PAGE, &Patterns::all());
-        let page = page.map_err(refusal)?;
-        let Some(last) = page.last() else {
-            return Ok(count);
-        };
-        after = Some(last.id.clone());
-        let open = page
-            .iter()
-            .filter(|listed| listed.identity.plugin == plugin && listed.progress.closed.is_none());
-        count += open.count() as u64;
-    }
+    let mut count = 0;
+    let counted = store.each_session(|listed| {
+        let is_open = listed.progress.closed.is_none();
+        count += u64::from(is_open && listed.identity.plugin == plugin);
+    });
+    counted.map_err(refusal)?;
+    Ok(count)
 }
 
 /// Returns the cursor of a client's position, and the present timeline; refuses a position that the

@@ -4,18 +4,13 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::domain::{
-    Census, DiskSigns, GuestMemoryStatus, Patterns, Rollout, SessionId, SessionSigns,
-};
+use crate::domain::{Census, DiskSigns, GuestMemoryStatus, Rollout, SessionId, SessionSigns};
 use crate::store::{SessionSummary, StoreError};
 
 use super::drain::Gate;
 use super::mailbox::DriverCommand;
 use super::registry::Registry;
 use super::shared::Shared;
-
-/// The number of sessions that a census reads at once.
-const CENSUS_PAGE: usize = 256;
 
 /// The watchdog's handle to all sessions. Cheap to clone.
 #[derive(Clone)]
@@ -93,28 +88,21 @@ impl Signs {
         let dead_letters_kept = store.dead_letters_kept();
         let parts = self.shared().live_config();
         let mut census = Census::default();
-        let (all, mut after) = (Patterns::all(), None);
-        loop {
-            let page = store.list(after.as_ref(), CENSUS_PAGE, &all)?;
-            for listed in &page {
-                let plugin = parts.plugins.get(&listed.identity.plugin);
-                let SessionSummary {
-                    identity,
-                    progress,
-                    components,
-                    ..
-                } = listed;
-                let stays = |refused| self.shared().stays(&identity.plugin, plugin, refused);
-                census.count(identity, progress, stays, dead_letters_kept);
-                if progress.closed.is_none() {
-                    census.components.extend(components);
-                }
+        store.each_session(|listed| {
+            let SessionSummary {
+                identity,
+                progress,
+                components,
+                ..
+            } = listed;
+            let plugin = parts.plugins.get(&identity.plugin);
+            let stays = |refused| self.shared().stays(&identity.plugin, plugin, refused);
+            census.count(identity, progress, stays, dead_letters_kept);
+            if progress.closed.is_none() {
+                census.components.extend(components);
             }
-            match page.last() {
-                Some(last) if page.len() == CENSUS_PAGE => after = Some(last.id.clone()),
-                Some(_) | None => return Ok(census),
-            }
-        }
+        })?;
+        Ok(census)
     }
 
     /// Returns the roll-outs of all plugins' components.

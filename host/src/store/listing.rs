@@ -41,7 +41,24 @@ impl SessionSummary {
     }
 }
 
+/// The number of sessions that [`Store::each_session`] reads at once.
+const PAGE: usize = 256;
+
 impl Store {
+    /// Visits all sessions in the order of their ids, closed ones included. One that is created meanwhile may
+    /// be left out.
+    pub fn each_session(&self, mut visit: impl FnMut(&SessionSummary)) -> Result<(), StoreError> {
+        let (all, mut after) = (Patterns::all(), None);
+        loop {
+            let page = self.list(after.as_ref(), PAGE, &all)?;
+            page.iter().for_each(&mut visit);
+            match page.last() {
+                Some(last) => after = Some(last.id.clone()),
+                None => return Ok(()),
+            }
+        }
+    }
+
     /// Returns at most `limit` sessions whose ids match `ids`, in the order of their ids, starting after
     /// `after`. Closed sessions are included.
     pub fn list(
