@@ -1,11 +1,13 @@
 //! The metrics of the API, and the endpoint that serves all metrics.
 
+use std::cell::RefCell;
 use std::time::Instant;
 
+use ::metrics::{Counter, Histogram};
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::{Method, header};
+use http::{Method, StatusCode, header};
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use super::Api;
@@ -41,16 +43,63 @@ pub(super) async fn count(request: Request, next: Next) -> Response {
         Method::DELETE => "DELETE",
         _ => "other",
     };
-    let route = request.extensions().get::<MatchedPath>();
-    let route = route.map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
+    let route = request.extensions().get::<MatchedPath>().cloned();
     let response = next.run(request).await;
-    let status = response.status().as_u16().to_string();
-    let labels = [
-        ("method", method.to_owned()),
-        ("route", route),
-        ("status", status),
-    ];
-    ::metrics::counter!("abide_http_requests_total", &labels).increment(1);
-    ::metrics::histogram!("abide_http_request_seconds", &labels[..2]).record(since.elapsed());
+    let route = route.as_ref().map_or("none", MatchedPath::as_str);
+    KNOWN.with_borrow_mut(|known| {
+        let series = known.of(route, method, response.status());
+        series.requests.increment(1);
+        series.seconds.record(since.elapsed());
+    });
     response
+}
+
+thread_local! {
+    /// The time series that this thread has counted in before: to find them in the registry takes many
+    /// times longer than to count.
+    static KNOWN: RefCell<KnownSeries> = RefCell::default();
+}
+
+/// One for each combination of labels that has occurred, which are not many.
+#[derive(Default)]
+struct KnownSeries(Vec<Series>);
+
+/// The time series of one combination of labels.
+struct Series {
+    status: StatusCode,
+    method: &'static str,
+    route: Box<str>,
+    requests: Counter,
+    seconds: Histogram,
+}
+
+impl KnownSeries {
+    fn of(&mut self, route: &str, method: &'static str, status: StatusCode) -> &Series {
+        let is_wanted = |known: &Series| {
+            known.status == status && known.method == method && *known.route == *route
+        };
+        let known = self.0.iter().position(is_wanted);
+        let place = known.unwrap_or_else(|| {
+            self.0.push(Series::register(route, method, status));
+            self.0.len() - 1
+        });
+        &self.0[place]
+    }
+}
+
+impl Series {
+    fn register(route: &str, method: &'static str, status: StatusCode) -> Self {
+        let labels = [
+            ("method", method.to_owned()),
+            ("route", route.to_owned()),
+            ("status", status.as_u16().to_string()),
+        ];
+        Self {
+            status,
+            method,
+            route: route.into(),
+            requests: ::metrics::counter!("abide_http_requests_total", &labels),
+            seconds: ::metrics::histogram!("abide_http_request_seconds", &labels[..2]),
+        }
+    }
 }

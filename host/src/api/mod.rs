@@ -34,6 +34,7 @@ mod tokens;
 mod turns;
 mod way_back;
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -53,9 +54,12 @@ use crate::session::Clients;
 /// largest message that a plugin accepts.
 pub const BODY_MIN_BYTES: usize = 64 << 10;
 
-/// The state that the handlers share.
+/// The state that the handlers share. Each request clones it a few times, which is cheap.
 #[derive(Clone)]
-pub struct Api {
+pub struct Api(Arc<ApiParts>);
+
+/// See [`Api`].
+pub struct ApiParts {
     pub sessions: Clients,
     pub control: Control,
     pub access: Arc<Access>,
@@ -65,7 +69,19 @@ pub struct Api {
     pub metrics: PrometheusHandle,
 }
 
+impl Deref for Api {
+    type Target = ApiParts;
+
+    fn deref(&self) -> &ApiParts {
+        &self.0
+    }
+}
+
 impl Api {
+    pub fn new(parts: ApiParts) -> Self {
+        Self(Arc::new(parts))
+    }
+
     /// Returns the limit of a request's body, large enough for every message (or argument) that a
     /// plugin accepts: a byte takes up to six in JSON (`\u0000`). The limits of a session are its
     /// plugin's.

@@ -11,7 +11,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::access::{AuditLog, Tokens};
 use crate::api::server::{CONNECTIONS_MAX, PreparedServer};
-use crate::api::{Api, Control, ControlRequest};
+use crate::api::{Api, ApiParts, Control, ControlRequest};
 use crate::config::{ConfigHistory, ConfigWatch, Env, Observed, Timing, ToolServerConfig};
 use crate::documents::{ConfigStatus, PluginStatus};
 use crate::domain::{
@@ -160,7 +160,7 @@ pub(super) async fn serve(worker: StartedWorker) -> ExitCode {
     let (requests, mut asked) = mpsc::channel(64);
     let starting = Arc::new(fixed.starting(life.record.generation));
     let (status, status_seen) = watch::channel(starting);
-    let api = Api {
+    let api = Api::new(ApiParts {
         sessions: Clients::of(&registry),
         control: Control {
             requests,
@@ -170,7 +170,7 @@ pub(super) async fn serve(worker: StartedWorker) -> ExitCode {
         tokens,
         audit: AuditLog::load(store.clone()),
         metrics: metrics.clone(),
-    };
+    });
     let names = listeners
         .iter()
         .map(|listener| listener.label.clone())

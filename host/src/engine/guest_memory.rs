@@ -9,7 +9,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
@@ -77,6 +77,10 @@ impl GuestMemory {
 
     /// Reserves memory; waits until there is room. Cancel safe.
     pub(super) async fn reserve(&self, bytes: u64) -> MemoryReservation {
+        // The common case, without a channel.
+        if let Some(held) = self.lock().room.admit_at_once(bytes) {
+            return self.reservation(held);
+        }
         let mut has_waited = false;
         loop {
             let mut waiting = self.ask(bytes);
@@ -109,8 +113,7 @@ impl GuestMemory {
     fn change<T>(&self, change: impl FnOnce(&mut Reservations) -> T) -> T {
         let mut admitted = Vec::new();
         let result = {
-            // Poisoning is harmless: nothing that panics runs under the lock.
-            let mut reservations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut reservations = self.lock();
             let result = change(&mut reservations);
             while let Some((ticket, held)) = reservations.room.admit_next() {
                 match reservations.waiting.remove(&ticket) {
@@ -122,13 +125,22 @@ impl GuestMemory {
         };
         for (sender, held) in admitted {
             // Outside the lock: if nobody waits any more, the reservation is dropped here.
-            drop(sender.send(MemoryReservation {
-                memory: self.clone(),
-                held,
-                peak: PeakMemory::default(),
-            }));
+            drop(sender.send(self.reservation(held)));
         }
         result
+    }
+
+    fn reservation(&self, held: HeldMemory) -> MemoryReservation {
+        MemoryReservation {
+            memory: self.clone(),
+            held,
+            peak: PeakMemory::default(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Reservations> {
+        // Poisoning is harmless: nothing that panics runs under the lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

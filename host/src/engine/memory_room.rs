@@ -38,7 +38,7 @@ pub(super) struct HeldMemory {
 }
 
 /// See the [module](self).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct MemoryRoom {
     budget: u64,
     small: u64,
@@ -97,6 +97,21 @@ impl MemoryRoom {
         self.next += 1;
         self.queue(bytes).push_back((ticket, bytes));
         ticket
+    }
+
+    /// Admits a request that need not wait: it would be the next one that [`MemoryRoom::admit_next`]
+    /// returns, provided that this has returned nothing before.
+    pub(super) fn admit_at_once(&mut self, bytes: u64) -> Option<HeldMemory> {
+        let is_small = self.is_small(bytes);
+        let no_large_waits = self.waiting_large.is_empty();
+        let begins = match is_small {
+            true => {
+                self.waiting_small.is_empty()
+                    && (self.fits_lane(bytes) || no_large_waits && self.fits(bytes, true))
+            }
+            false => no_large_waits && self.fits(bytes, false),
+        };
+        begins.then(|| self.hold(bytes, is_small))
     }
 
     /// Removes a request that waits; does nothing if it was admitted.
@@ -223,8 +238,12 @@ mod tests {
         }
 
         fn ask(&mut self, bytes: u64) -> (Ticket, bool) {
+            let at_once = self.room.clone().admit_at_once(bytes);
             let ticket = self.room.ask(bytes);
-            (ticket, self.settle().contains(&ticket))
+            let admitted = self.settle().contains(&ticket);
+            let held = self.held.iter().find(|(holds, _)| *holds == ticket);
+            assert_eq!(at_once, held.map(|(_, held)| *held));
+            (ticket, admitted)
         }
 
         fn end(&mut self, ticket: Ticket) -> Vec<Ticket> {
@@ -336,8 +355,14 @@ mod tests {
                 let mut waiting: Vec<(Ticket, u64)> = Vec::new();
                 for one in history {
                     let before = scene.held.len();
+                    let (mut asked, mut at_once) = (None, None);
                     match one {
-                        Move::Ask(bytes) => waiting.push((scene.room.ask(bytes), bytes)),
+                        Move::Ask(bytes) => {
+                            at_once = scene.room.clone().admit_at_once(bytes);
+                            let ticket = scene.room.ask(bytes);
+                            asked = Some(ticket);
+                            waiting.push((ticket, bytes));
+                        }
                         Move::Leave(who) if who < waiting.len() => {
                             scene.room.leave(waiting.remove(who).0);
                         }
@@ -364,6 +389,10 @@ mod tests {
                         }
                         waiting.retain(|(waits, _)| *waits != ticket);
                         scene.held.push((ticket, held));
+                    }
+                    if let Some(asked) = asked {
+                        let held = scene.held.iter().find(|(holds, _)| *holds == asked);
+                        prop_assert_eq!(at_once, held.map(|(_, held)| *held));
                     }
                     let sum = |small: bool| -> u64 {
                         let held = scene.held.iter().map(|(_, held)| held);

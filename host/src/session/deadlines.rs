@@ -1,8 +1,10 @@
 //! The deadlines of timers and approvals that this worker has set, by the boot clock: "in an hour" is
 //! an hour later, however the wall clock is set meanwhile.
 //!
-//! On disk a timer has only its time by the wall clock, as it was set then. That time counts where no
-//! deadline is known: for timers of earlier workers, and beyond [`DEADLINES_MAX`].
+//! On disk a timer has only its time by the wall clock, as it was set then. That time counts while the
+//! clock has the setting that it had, so that no timer fires a moment before its own time because two
+//! clocks are never read at one instant; and where no deadline is known: for timers of earlier workers,
+//! and beyond [`DEADLINES_MAX`].
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -84,12 +86,12 @@ impl Deadlines {
     ) -> UnixMillis {
         let table = self.table();
         match table.known.get(&table.key(id, name, due)) {
-            Some(deadline) => {
+            Some(deadline) if !table.has_setting(now, deadline.setting) => {
                 let over_ms = now.boot_ms.saturating_sub(deadline.boot_ms);
                 let time_ms = wall_ms(due).saturating_add(over_ms);
                 UnixMillis(u64::try_from(time_ms).unwrap_or(0))
             }
-            None => now.wall,
+            _ => now.wall,
         }
     }
 
@@ -125,10 +127,15 @@ impl DeadlineTable {
         self.hasher.hash_one((id, name, due))
     }
 
+    /// Whether the wall clock shows the setting at this index.
+    fn has_setting(&self, now: ClockReading, setting: usize) -> bool {
+        is_same(self.settings[setting].0, now.setting_ms())
+    }
+
     /// Counts one more deadline of a setting. Returns the setting's index.
     fn count_setting(&mut self, setting_ms: i64) -> usize {
-        let same = |known: i64| known.saturating_sub(setting_ms).saturating_abs() <= SAME_MS;
-        let known = self.settings.iter().position(|(known, _)| same(*known));
+        let mut settings = self.settings.iter();
+        let known = settings.position(|(known, _)| is_same(*known, setting_ms));
         // The place of a setting that no deadline has any more is used again.
         let place = known.or_else(|| self.settings.iter().position(|(_, count)| *count == 0));
         match place {
@@ -165,6 +172,10 @@ impl DeadlineTable {
             stays
         });
     }
+}
+
+fn is_same(one_ms: i64, other_ms: i64) -> bool {
+    one_ms.saturating_sub(other_ms).saturating_abs() <= SAME_MS
 }
 
 fn wall_ms(time: UnixMillis) -> i64 {
@@ -222,6 +233,21 @@ mod tests {
         assert_eq!(other(0), ms(HOUR_MS));
         assert_eq!(other(5 * HOUR_MS), Duration::ZERO);
         assert_eq!(other(-5 * HOUR_MS), ms(6 * HOUR_MS));
+    }
+
+    #[test]
+    fn no_timer_is_early_because_the_clocks_were_read_apart() {
+        let deadlines = Deadlines::default();
+        let s = id("s");
+        let due = after(0, 0).wall.later(ms(50));
+        for apart_ms in [-1, 1, 300] {
+            let read = after(0, 0);
+            let boot_ms = read.boot_ms - apart_ms;
+            deadlines.set(&s, "tick", due, ClockReading { boot_ms, ..read });
+            let left_at = |real_ms| left(&deadlines, "tick", due, after(real_ms, 0));
+            assert_eq!(left_at(49), ms(1), "{apart_ms}");
+            assert_eq!(left_at(50), Duration::ZERO, "{apart_ms}");
+        }
     }
 
     #[test]

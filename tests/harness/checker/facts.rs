@@ -20,6 +20,8 @@ pub struct Facts {
     /// The periods in which the daemon was disturbed (killed, restarted, stopped), start and end in
     /// milliseconds since the Unix epoch. Nothing outside of them was interrupted.
     pub disturbed: Vec<(u64, u64)>,
+    /// How often the power was cut.
+    pub power_cuts: usize,
     /// Problems of the service that were noticed during the run: it did not come back, or an
     /// invalid configuration changed something.
     pub troubles: Vec<String>,

@@ -261,6 +261,7 @@ impl Scene {
             sessions: self.sessions,
             executions: Execution::read_all(&String::from_utf8_lossy(&effects)),
             disturbed: std::mem::take(&mut self.stage.disturbed),
+            power_cuts: self.stage.power_cuts,
             troubles: std::mem::take(&mut self.stage.troubles),
         };
         (self.stage, facts)

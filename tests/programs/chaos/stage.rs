@@ -63,6 +63,8 @@ pub(crate) struct ChaosStage {
     /// When a file of the data folder was damaged. From then on the daemon may restart by itself, to mend
     /// its store.
     pub(crate) damaged_since: Option<u64>,
+    /// How often the power was cut.
+    pub(crate) power_cuts: usize,
     /// What `abide store salvage` has printed.
     pub(crate) salvaged: String,
     /// Since when restarts have been requested that may not have ended.
@@ -141,6 +143,7 @@ impl ChaosStage {
             troubles: Vec::new(),
             disturbed: Vec::new(),
             damaged_since: None,
+            power_cuts: 0,
             salvaged: String::new(),
             restarting_since: None,
             power,
@@ -292,6 +295,7 @@ impl ChaosStage {
     fn cut(&mut self) {
         match self.power.cut() {
             Cut::Done(losses) => {
+                self.power_cuts += 1;
                 *self.done.entry("lost unsynced bytes").or_default() += losses.bytes;
                 *self.done.entry("lost unsynced names").or_default() += losses.entries;
             }

@@ -230,7 +230,8 @@ impl ServerShared {
         newcomer: Option<Newcomer>,
     ) {
         socket::send_at_once(&socket);
-        let end = newcomer.as_ref().map(Newcomer::end).unwrap_or_default();
+        let cut = &self.signals.cut;
+        let end = newcomer.as_ref().map_or_else(|| cut.clone(), Newcomer::end);
         let served = serve(
             socket,
             prefix,
@@ -241,11 +242,9 @@ impl ServerShared {
             newcomer,
         );
         let pass_on = self.pass_on.clone();
-        let cut = self.signals.cut.clone();
         self.tasks.spawn(async move {
             let _permit = permit;
-            let served = end.run_until_cancelled(cut.run_until_cancelled(served));
-            if let Some(Some(Some(idle))) = served.await {
+            if let Some(Some(idle)) = end.run_until_cancelled(served).await {
                 // An error means that the server was dropped; the connection is then dropped as
                 // well.
                 let _ = pass_on.send(idle);
@@ -266,7 +265,7 @@ async fn accept(listener: Listener, label: Arc<str>, shared: Arc<ServerShared>) 
         };
         match room(&shared).await {
             Some(permit) => {
-                let newcomer = Some(shared.silent.enter());
+                let newcomer = Some(shared.silent.enter(&shared.signals.cut));
                 let label = label.clone();
                 shared.serve(socket, Bytes::new(), label, None, Some(permit), newcomer);
             }

@@ -31,10 +31,10 @@ pub(super) struct Newcomer {
 }
 
 impl Silent {
-    /// Adds a connection.
-    pub(super) fn enter(self: &Arc<Self>) -> Newcomer {
+    /// Adds a connection, which also ends with all others: once `cut` is cancelled.
+    pub(super) fn enter(self: &Arc<Self>, cut: &CancellationToken) -> Newcomer {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let end = CancellationToken::new();
+        let end = cut.child_token();
         let connection = SilentConnection {
             since: Instant::now(),
             end: end.clone(),
@@ -97,12 +97,15 @@ mod tests {
     #[test]
     fn the_oldest_goes_unless_it_has_spoken() {
         let silent = Arc::new(Silent::default());
-        let [first, second, third] = [(); 3].map(|()| silent.enter());
+        let cut = CancellationToken::new();
+        let [first, second, third] = [(); 3].map(|()| silent.enter(&cut));
         first.has_spoken();
         assert!(!silent.end_oldest(Duration::from_secs(3600)));
         assert!(silent.end_oldest(Duration::ZERO));
         assert!(!first.end.is_cancelled() && second.end.is_cancelled());
         drop(third);
         assert!(!silent.end_oldest(Duration::ZERO));
+        cut.cancel();
+        assert!(first.end.is_cancelled());
     }
 }

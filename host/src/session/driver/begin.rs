@@ -184,7 +184,8 @@ impl Driver {
         }
         self.obstacle = None;
         let resumed = begun.attempt > 1;
-        let task = tokio::spawn(turn.run(self.shared.clone()));
+        // Boxed, since a task that holds its future is moved as a whole a few times.
+        let task = tokio::spawn(Box::pin(turn.run(self.shared.clone())));
         self.running = Some(GuestTask {
             task,
             begun,

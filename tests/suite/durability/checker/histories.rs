@@ -303,6 +303,23 @@ fn keys() {
             key: "another".to_owned(),
         });
     });
+    // A power cut can take a repeatable call's message, which is sent again, once.
+    let made_by_turns = |token: &str, turns: &[u64], facts: &mut Facts| {
+        facts.power_cuts = 1;
+        facts.executions.extend(turns.iter().map(|turn| Execution {
+            token: token.to_owned(),
+            key: format!("s/{turn}/1/0/abc"),
+        }));
+    };
+    let mut facts = clean();
+    made_by_turns("m1-1-1", &[7], &mut facts);
+    assert_eq!(check_history(&facts).violations, []);
+    finds(ViolationKind::Keys, |facts| {
+        made_by_turns("m1-1-1", &[7, 8], facts);
+    });
+    finds(ViolationKind::Keys, |facts| {
+        made_by_turns("m1-1-0", &[7], facts);
+    });
     finds(ViolationKind::Keys, |facts| {
         facts.executions[0].key = facts.executions[1].key.clone();
     });
