@@ -11,7 +11,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::SystemTime;
 
 const NAME: &str = "SYNCED";
@@ -31,8 +31,8 @@ pub(super) struct SyncedMark {
 #[derive(Debug)]
 pub(super) struct SyncedFile {
     file: File,
-    /// The folder of the database.
-    db: PathBuf,
+    /// The folder of the database, open: to look at it by its path takes as long as the write itself.
+    db: File,
     /// When a file was last made or removed there, as of the last sync.
     db_changed: Option<SystemTime>,
     is_synced: bool,
@@ -91,7 +91,7 @@ impl SyncedMark {
 }
 
 impl SyncedFile {
-    /// Opens the file in the data folder `folder`, or creates it.
+    /// Opens the file in the data folder `folder`, or creates it. The database must be there.
     pub(super) fn open(folder: &Path) -> io::Result<Self> {
         let file = OpenOptions::new()
             .write(true)
@@ -101,7 +101,7 @@ impl SyncedFile {
             .open(folder.join(NAME))?;
         Ok(Self {
             file,
-            db: folder.join("db"),
+            db: File::open(folder.join("db"))?,
             db_changed: None,
             is_synced: false,
         })
@@ -119,7 +119,7 @@ impl SyncedFile {
     /// it was there. RocksDB makes or removes files about once per ten megabytes written.
     pub(super) fn write_acknowledged(&mut self, mark: SyncedMark) -> io::Result<()> {
         self.write(mark)?;
-        let changed = fs::metadata(&self.db)?.modified()?;
+        let changed = self.db.metadata()?.modified()?;
         if self.db_changed == Some(changed) {
             return Ok(());
         }
