@@ -181,7 +181,7 @@ async fn pass(gate: &Gate, request: Request, next: Next) -> Result<Response, Pro
 #[derive(Default)]
 struct RequestSubject {
     session: Option<SessionId>,
-    /// As the audit log has it.
+    /// As the audit log has it, if the request is audited.
     name: Option<String>,
 }
 
@@ -199,7 +199,9 @@ impl RequestSubject {
             Subject::Token => (None, TokenName::new(value).ok().map(|it| it.to_string())),
             Subject::Session => {
                 let id = SessionId::new(value).ok();
-                (id.clone(), id.map(|id| id.to_string()))
+                let named = id.as_ref().filter(|_| rule.is_audited);
+                let name = named.map(SessionId::to_string);
+                (id, name)
             }
             Subject::Approval => {
                 let id = ApprovalId::parse(value);

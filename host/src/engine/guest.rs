@@ -1,6 +1,7 @@
 //! Guest calls: instantiate, restore, turn, snapshot, drop. No instance outlives its call.
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::mpsc;
@@ -153,21 +154,24 @@ impl Engine {
     where
         F: Future<Output = Result<T, GuestFailure>>,
     {
-        // Declared before the call, so the call is dropped before its share.
         let Admission { memory, share } = admission;
         let Limits {
             turn_timeout,
             compute,
             ..
         } = job.limits;
-        let call = Scheduled::new(self.0.run_queue.clone(), compute, call(memory));
-        let ended = match tokio::time::timeout(turn_timeout, call).await {
+        let ended = {
+            let call = pin!(call(memory));
+            let call = Scheduled::new(self.0.run_queue.clone(), compute, call);
+            tokio::time::timeout(turn_timeout, call).await
+        };
+        // Only now, when the call is gone.
+        drop(share);
+        match ended {
             Ok(Ok(ended)) => ended,
             Ok(Err(OutOfTime)) => Err(GuestFailure::Failed(job.blame().compute())),
             Err(_) => Err(GuestFailure::Failed(job.blame().timeout())),
-        };
-        drop(share);
-        ended
+        }
     }
 }
 
