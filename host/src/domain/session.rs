@@ -34,6 +34,22 @@ pub struct Identity {
     pub created_in: Generation,
 }
 
+impl Identity {
+    /// Stands for a plugin of which not even the name is known.
+    pub const UNKNOWN_PLUGIN: &str = "unknown";
+
+    /// Returns an identity of which nothing but the plugin is known.
+    pub fn nameless(plugin: &str) -> Self {
+        Self {
+            plugin: plugin.to_owned(),
+            args: "null".to_owned(),
+            labels: BTreeMap::new(),
+            created_at: UnixMillis(0),
+            created_in: Generation(0),
+        }
+    }
+}
+
 /// How far a session has come, and what is open in it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SessionProgress {

@@ -209,7 +209,8 @@ pub fn judge(seen: &Observation) -> Vec<Finding> {
             folder,
             Duration::ZERO,
             format!("nothing is acknowledged: {reason}"),
-            "mend the disk, or free some of it; it goes on by itself".to_owned(),
+            "unless that says otherwise, mend the disk, or free some of it; it goes on by itself"
+                .to_owned(),
         );
     }
     if let Some(reason) = &seen.damage {

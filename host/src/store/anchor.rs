@@ -15,6 +15,9 @@ use super::StoreError;
 /// another process may own the folder.
 const PLACES: [&str; 2] = ["LOCK", "db"];
 
+/// Names the database's present state. It is replaced now and then, and always there.
+const CURRENT: &str = "db/CURRENT";
+
 /// The data folder and its places, as they were when the store was opened.
 pub(super) struct Anchor {
     path: PathBuf,
@@ -61,6 +64,7 @@ impl Anchor {
                 return Err(gone(self.path.join(name)));
             }
         }
+        id_in(&self.folder, CURRENT).map_err(|_| gone(self.path.join(CURRENT)))?;
         Ok(())
     }
 }

@@ -14,14 +14,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 
 use futures::executor::block_on;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{CutCause, LogPos, Session, SessionId, TimelineName, UnixMillis};
+use crate::domain::{
+    CutCause, Identity, LogPos, Session, SessionId, Snapshot, TimelineName, UnixMillis,
+};
 
 use super::{
     Append, Durability, Store, StoreError, codec,
+    counts::StoredCounts,
     db::{Db, Keyspace, Op},
     keys,
     recovery::{LostSessions, MissingWrites},
@@ -161,6 +165,7 @@ impl CutOrder {
 /// Carries out the order. Waits for the disk.
 pub(super) fn cut_all(store: &Store, order: &CutOrder) -> Result<(), StoreError> {
     let Concerned { ids, unknown } = store.core().read(|db| order.concerned(db))?;
+    stand_in(store, &ids)?;
     let (mut cut, mut damaged) = (0_u64, 0_u64);
     for ids in ids.chunks(CUT_TOGETHER) {
         let mut cutting = Vec::new();
@@ -206,6 +211,54 @@ pub(super) fn cut_all(store: &Store, order: &CutOrder) -> Result<(), StoreError>
     Ok(())
 }
 
+/// Stores an identity for each of the sessions whose own is among what is lost, with the record that
+/// created them: else none of them could be read, or listed.
+fn stand_in(store: &Store, ids: &[SessionId]) -> Result<(), StoreError> {
+    let mut ops = Vec::new();
+    store.core().read(|db| {
+        for id in ids {
+            if db.has(Keyspace::Sessions, &keys::identity(id))? {
+                continue;
+            }
+            let plugin = plugin_of(db, id)?.unwrap_or_else(|| Identity::UNKNOWN_PLUGIN.to_owned());
+            tracing::error!(
+                "session `{id}` was created in what is missing: its arguments and labels are gone"
+            );
+            let bytes = codec::encode("a session's identity", &Identity::nameless(&plugin))?;
+            ops.push(Op::Put(Keyspace::Sessions, keys::identity(id), bytes));
+        }
+        Ok(())
+    })?;
+    if ops.is_empty() {
+        return Ok(());
+    }
+    // They may not have been counted, either.
+    let core = store.core();
+    let counts = StoredCounts {
+        created: core.read(|db| sessions_where(db, |_| true))?.len() as u64,
+        closed: core.closed.load(Ordering::Relaxed),
+    };
+    let bytes = codec::encode("the count of sessions", &counts)?;
+    ops.push(Op::Put(Keyspace::Meta, keys::COUNTS.to_vec(), bytes));
+    store.write_meta_blocking(ops)?;
+    core.created.store(counts.created, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Returns the plugin that a session's latest snapshot names.
+fn plugin_of(db: &Db, id: &SessionId) -> Result<Option<String>, StoreError> {
+    let mut plugin = None;
+    let (first, bound) = keys::all_of(id);
+    db.scan(Keyspace::Snapshots, &first, &bound, |_, value| {
+        plugin = Snapshot::decode_any(value)
+            .ok()
+            .map(|it| it.plugin)
+            .or(plugin.take());
+        Ok(true)
+    })?;
+    Ok(plugin)
+}
+
 /// An append that is queued, and where the session's log continues behind a gap.
 type Appended = (
     Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>,
@@ -239,7 +292,8 @@ impl Store {
         let records = placed
             .map(|record| (after.apply(&record), record))
             .collect();
-        let hole = self.core().read(|db| behind_hole(db, id))?;
+        let oldest = tail.oldest();
+        let hole = self.core().read(|db| behind_hole(db, id, oldest))?;
         tail.give_up_before(hole);
         let append = Append {
             id: id.clone(),
@@ -281,13 +335,18 @@ fn sessions_where(
     Ok(ids)
 }
 
-/// Returns the position behind the last gap in a session's log: none if it has none.
-fn behind_hole(db: &Db, id: &SessionId) -> Result<Option<LogPos>, StoreError> {
+/// Returns the position behind the last gap in a session's log, whose first record that counts is at
+/// `oldest`: none if it has none.
+fn behind_hole(db: &Db, id: &SessionId, oldest: LogPos) -> Result<Option<LogPos>, StoreError> {
     let (mut hole, mut last) = (None, None::<LogPos>);
     let (first, bound) = keys::all_of(id);
     db.scan(Keyspace::Log, &first, &bound, |key, _| {
         if let Some(at) = keys::position_of(key) {
-            if last.is_some_and(|last| at.seq != last.seq + 1) {
+            let follows = match last {
+                Some(last) => at.seq == last.seq + 1,
+                None => at.seq <= oldest.seq,
+            };
+            if !follows {
                 hole = Some(at);
             }
             last = Some(at);

@@ -18,6 +18,14 @@ const SIGNS: [&str; 4] = [
     "Structure needs cleaning",
 ];
 
+/// What errors have in them that pass, or that an operator can mend, without any damage.
+const PASSING: [&str; 4] = [
+    "Too many open files",
+    "Permission denied",
+    "Operation not permitted",
+    "Cannot allocate memory",
+];
+
 /// Parts of the names of RocksDB's files.
 const NAMES: [&str; 4] = [".sst", ".log", "MANIFEST", "CURRENT"];
 
@@ -26,6 +34,13 @@ pub(super) fn table_in(reason: &str) -> Option<u64> {
     let end = reason.rfind(".sst")?;
     let digits = reason[..end].rsplit(|c: char| !c.is_ascii_digit()).next()?;
     digits.parse().ok()
+}
+
+/// Returns the number of the table that cannot be read by an error of RocksDB's: none also if the error
+/// may pass.
+pub(super) fn unreadable_table_in(reason: &str) -> Option<u64> {
+    let may_pass = PASSING.iter().any(|sign| reason.contains(sign));
+    table_in(reason).filter(|_| !may_pass)
 }
 
 /// Whether an error of RocksDB's names a damaged table.
@@ -103,6 +118,7 @@ mod tests {
         ] {
             assert_eq!(table_in(text), number, "{text}");
             assert_eq!(is_damage(text), is_damaged, "{text}");
+            assert_eq!(unreadable_table_in(text).is_some(), is_damaged, "{text}");
             assert!(!is_unnamed(text), "{text}");
         }
     }

@@ -23,7 +23,9 @@ use std::{
 
 use crate::atomic_file::write_whole;
 
-use super::{OpenError, StoreError, failed_io::FailedIo};
+use super::{
+    OpenError, StoreError, failed_io::FailedIo, synced::NAME as SYNCED, trail_file::NAME as TRAIL,
+};
 
 /// The newest format of the data folder that this version of Abide reads. `host/docs/store-format.md`
 /// describes the formats.
@@ -119,22 +121,13 @@ fn stored(path: &Path) -> Result<Option<(Written, bool)>, OpenError> {
     let file = path.join(NAME);
     let text = match fs::read_to_string(&file) {
         Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            return match fs::exists(path.join("db")) {
-                Ok(false) => Ok(None),
-                Ok(true) => Err(OpenError::NotAStore {
-                    path: path.to_owned(),
-                    reason: "it has a folder `db` and no file `FORMAT`".to_owned(),
-                }),
-                Err(error) => Err(FailedIo::of("look into", path)(error).into()),
-            };
-        }
+        Err(error) if error.kind() == ErrorKind::NotFound => return no_format(path).map(|()| None),
         Err(error) if error.kind() == ErrorKind::InvalidData => String::new(),
         Err(error) => return Err(FailedIo::of("read", &file)(error).into()),
     };
     let mut words = text.split_ascii_whitespace();
     let found = match (words.next(), words.next().map(str::parse::<u32>)) {
-        (Some(FORMAT_WORD), Some(Ok(found))) => found,
+        (Some(FORMAT_WORD), Some(Ok(found))) if found >= FIRST_FORMAT => found,
         _ => {
             return Err(OpenError::NotAStore {
                 path: path.to_owned(),
@@ -171,6 +164,25 @@ fn stored(path: &Path) -> Result<Option<(Written, bool)>, OpenError> {
         }
     }
     Ok(Some((written, creating)))
+}
+
+/// Fails if a folder without the file `FORMAT` has something that is only ever beside it: a store that
+/// lost a part is none that may be made anew.
+fn no_format(path: &Path) -> Result<(), OpenError> {
+    for (name, what) in [
+        ("db", "a folder `db`"),
+        (SYNCED, "a file `SYNCED`"),
+        (TRAIL, "a file `TRAIL`"),
+    ] {
+        let is_there = fs::exists(path.join(name)).map_err(FailedIo::of("look into", path))?;
+        if is_there {
+            return Err(OpenError::NotAStore {
+                path: path.to_owned(),
+                reason: format!("it has {what} and no file `FORMAT`"),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Notes that the creation of a store has begun.

@@ -11,10 +11,13 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-const NAME: &str = "SYNCED";
+use super::db_files::log_number;
+use super::trail_file;
+
+pub(super) const NAME: &str = "SYNCED";
 const MAGIC: &[u8; 8] = b"ABIDESY1";
 const LENGTH: usize = 24;
 
@@ -33,22 +36,25 @@ pub(super) struct SyncedFile {
     file: File,
     /// The folder of the database, open: to look at it by its path takes as long as the write itself.
     db: File,
+    /// Its path, to look for its logs.
+    path: PathBuf,
+    /// The number of the newest log that was seen there.
+    newest_log: u64,
     /// When a file was last made or removed there, as of the last sync.
     db_changed: Option<SystemTime>,
     is_synced: bool,
 }
 
 impl SyncedMark {
-    /// Reads the file in the data folder `folder`: none if there is none, or if it is damaged. Then
-    /// only what the logs themselves show is known.
-    pub(super) fn read(folder: &Path) -> io::Result<Option<Self>> {
+    /// Reads the file in the data folder `folder`: none if there is none, or if it is damaged.
+    fn read(folder: &Path) -> io::Result<Option<Self>> {
         let path = folder.join(NAME);
         match fs::read(&path) {
             Ok(bytes) => {
                 let mark = Self::parse(&bytes);
                 if mark.is_none() {
                     tracing::warn!(
-                        "{} is damaged; whether the last writes are there cannot be told by it",
+                        "{} is damaged; whether the last writes are there is told by `TRAIL` alone",
                         path.display()
                     );
                 }
@@ -59,8 +65,23 @@ impl SyncedMark {
         }
     }
 
-    /// Removes the file, so that nothing is known.
+    /// Returns the last acknowledged write that is known of the data folder `folder`. The file is written
+    /// after `TRAIL`, which may know more if this one is damaged, or was put back from elsewhere.
+    pub(super) fn known(folder: &Path) -> io::Result<Option<Self>> {
+        let mark = Self::read(folder)?;
+        let noted = trail_file::newest(folder).map(|sequence| Self {
+            sequence,
+            closed: false,
+        });
+        Ok(match (mark, noted) {
+            (Some(mark), Some(noted)) if mark.sequence < noted.sequence => Some(noted),
+            (mark, noted) => mark.or(noted),
+        })
+    }
+
+    /// Removes this file and `TRAIL`, so that nothing is known.
     pub(super) fn forget(folder: &Path) -> io::Result<()> {
+        trail_file::forget(folder)?;
         match fs::remove_file(folder.join(NAME)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
@@ -102,6 +123,8 @@ impl SyncedFile {
         Ok(Self {
             file,
             db: File::open(folder.join("db"))?,
+            path: folder.join("db"),
+            newest_log: 0,
             db_changed: None,
             is_synced: false,
         })
@@ -123,8 +146,28 @@ impl SyncedFile {
         if self.db_changed == Some(changed) {
             return Ok(());
         }
+        self.check_log()?;
         self.sync()?;
         self.db_changed = Some(changed);
+        Ok(())
+    }
+
+    /// Fails if the live log has lost its name: writes succeed all the same, and are gone when the process
+    /// is killed.
+    pub(super) fn check_log(&mut self) -> io::Result<()> {
+        let mut newest = 0;
+        for entry in fs::read_dir(&self.path)? {
+            newest = newest.max(log_number(&entry?.path()).unwrap_or_default());
+        }
+        if newest < self.newest_log {
+            return Err(io::Error::other(format!(
+                "{}/{:06}.log, to which it writes, was removed; stop the daemon, which saves what is only \
+                 there",
+                self.path.display(),
+                self.newest_log
+            )));
+        }
+        self.newest_log = newest;
         Ok(())
     }
 

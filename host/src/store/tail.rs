@@ -105,6 +105,14 @@ impl Tail {
         }
     }
 
+    /// Returns the position of the first record that counts.
+    pub(super) fn oldest(&self) -> LogPos {
+        self.stands
+            .as_ref()
+            .map(|stands| stands.oldest)
+            .unwrap_or_default()
+    }
+
     /// Gives up all records before `first`, if there is one: they are as good as trimmed.
     pub(super) fn give_up_before(&mut self, first: Option<LogPos>) {
         if let (Some(stands), Some(first)) = (&mut self.stands, first) {

@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 use super::trail::{SessionChecksum, TracedGroup};
 use crate::atomic_file::sync_folder;
 
-const NAME: &str = "TRAIL";
+pub(super) const NAME: &str = "TRAIL";
 const OLD: &str = "TRAIL.old";
 const MAGIC: &[u8; 8] = b"ABIDETR1";
 /// The size from which on a file is replaced.
@@ -70,10 +70,7 @@ impl TrailFile {
     fn take_up(&mut self, last: u64) -> io::Result<()> {
         let bytes = bytes_of(&self.folder.join(NAME))?;
         let whole = Whole::of(&bytes);
-        let newest = match whole.newest {
-            Some(newest) => Some(newest),
-            None => Whole::of(&bytes_of(&self.folder.join(OLD))?).newest,
-        };
+        let newest = newest(&self.folder);
         let is_whole = whole.bytes == bytes.len() && !bytes.is_empty();
         if is_whole && newest.is_none_or(|newest| newest <= last) {
             self.length = bytes.len() as u64;
@@ -141,6 +138,24 @@ impl TrailFile {
             self.folder.join(NAME).display()
         );
     }
+}
+
+/// Returns the number of the last acknowledged operation that the files in the data folder `folder` tell
+/// of: none if they tell of none, or cannot be read.
+pub(super) fn newest(folder: &Path) -> Option<u64> {
+    let mut names = [NAME, OLD].into_iter();
+    names.find_map(|name| Whole::of(&bytes_of(&folder.join(name)).ok()?).newest)
+}
+
+/// Removes the files.
+pub(super) fn forget(folder: &Path) -> io::Result<()> {
+    for name in [NAME, OLD] {
+        match fs::remove_file(folder.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Reads what the files in the data folder `folder` say, in the order of the numbers. Behind damage

@@ -280,8 +280,11 @@ impl WriterLoop<'_> {
     }
 
     /// Notices, without a write, that the data folder is gone.
-    fn has_lost_its_folder(&self) -> bool {
-        let anchored = self.core.anchor.check();
+    fn has_lost_its_folder(&mut self) -> bool {
+        let anchored = self.core.anchor.check().and_then(|()| {
+            let named = self.synced.check_log();
+            named.map_err(|error| StoreError::write_failed(error.to_string()))
+        });
         if let Err(error) = &anchored {
             tracing::error!("{error}");
             self.record_health(&anchored);

@@ -130,7 +130,7 @@ impl Taking<'_> {
             let folder = self.folder.join(name);
             sync_folder(&folder).map_err(FailedIo::of("sync", &folder))?;
         }
-        let sequence = self.verify()?;
+        let sequence = self.verify(&scratch.db())?;
         files.push(self.write_synced(sequence)?);
         sync_folder(self.folder).map_err(FailedIo::of("sync", self.folder))?;
         self.go_on()?;
@@ -154,9 +154,14 @@ impl Taking<'_> {
             match made {
                 Ok(()) => break,
                 Err(error) if error.kind() == rocksdb::ErrorKind::Corruption => {
+                    self.store.core().note_damage(error.as_ref());
                     return Err(self.damaged(error.as_ref()));
                 }
                 Err(_) if tries < CHECKPOINT_TRIES => tries += 1,
+                // A table is gone.
+                Err(error) if self.store.core().note_damage(error.as_ref()) => {
+                    return Err(self.damaged(error.as_ref()));
+                }
                 Err(error) => return Err(StoreError::write(&error).into()),
             }
         }
@@ -274,22 +279,22 @@ impl Taking<'_> {
         })
     }
 
-    /// Opens the copy and reads all of it. Returns the number of its last operation.
-    fn verify(&self) -> Result<u64, BackupError> {
+    /// Opens the copy of `checkpoint` and reads all of it. Returns the number of its last operation.
+    fn verify(&self, checkpoint: &Path) -> Result<u64, BackupError> {
         let folder = self.folder.join("db");
-        let options = &self.store.core().options;
-        let read = Db::open_to_read(&folder, options).and_then(|db| {
-            let mut entries = 0_u32;
-            let is_whole = db.read_all(|| {
-                entries = entries.wrapping_add(1);
-                !entries.is_multiple_of(READ_TOGETHER) || !(self.is_abandoned)()
-            })?;
-            Ok((db.last_sequence(), is_whole))
-        });
-        let sequence = match read {
+        let sequence = match self.read_all(&folder) {
             Ok((sequence, true)) => sequence,
             Ok((_, false)) => return Err(BackupError::Abandoned),
-            Err(error) => return Err(self.damaged(error.as_ref())),
+            Err(error) => {
+                // Damaged as it was written, or in the store? That has to be mended then.
+                if let Err(error) = self.read_all(checkpoint) {
+                    let (scratch, db) = (checkpoint.display(), self.data.join("db"));
+                    let reason = error.to_string();
+                    let reason = reason.replace(&scratch.to_string(), &db.display().to_string());
+                    self.store.core().note_damage(&reason);
+                }
+                return Err(self.damaged(error.as_ref()));
+            }
         };
         let mark = SyncedMark {
             sequence,
@@ -301,6 +306,18 @@ impl Taking<'_> {
             Some(Some(missing)) => Err(self.damaged(&missing.places.join("; "))),
             None => Err(self.damaged("its MANIFEST cannot be read")),
         }
+    }
+
+    /// Reads all of a database. Returns the number of its last operation, and whether this was not given
+    /// up.
+    fn read_all(&self, folder: &Path) -> Result<(u64, bool), rocksdb::Error> {
+        let db = Db::open_to_read(folder, &self.store.core().options)?;
+        let mut entries = 0_u32;
+        let is_whole = db.read_all(|| {
+            entries = entries.wrapping_add(1);
+            !entries.is_multiple_of(READ_TOGETHER) || !(self.is_abandoned)()
+        })?;
+        Ok((db.last_sequence(), is_whole))
     }
 
     /// Returns the error for damage that RocksDB describes, with the file of the data folder if it is

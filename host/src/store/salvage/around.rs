@@ -11,11 +11,9 @@
 
 use std::collections::BTreeSet;
 
-use rocksdb::DBRawIterator;
-
 use crate::store::{
     StoreError,
-    damage::{is_unnamed, table_in},
+    damage::{is_unnamed, unreadable_table_in},
     db::{Db, Keyspace},
 };
 
@@ -84,10 +82,10 @@ pub(super) fn read_around<'m>(
             return Ok(unreadable);
         };
         let reason = error.to_string();
-        let Some(number) = table_in(&reason) else {
+        let Some(number) = unreadable_table_in(&reason) else {
             return Err(blocked(&error));
         };
-        let good = go_on_behind(&mut entries, last.as_deref(), marks()?)?;
+        let good = end_of_gap(db, family, last.as_deref(), marks()?)?;
         let gap = Gap {
             db,
             family,
@@ -95,6 +93,8 @@ pub(super) fn read_around<'m>(
             until: &good,
         };
         gap.fill(number, without, &mut each)?;
+        entries = db.walk(family);
+        entries.seek(&good);
         last = Some(good);
         unreadable.push(Unreadable { family, reason });
     }
@@ -154,13 +154,14 @@ impl Gap<'_> {
 
 /// Fails if a table keeps a family from being read, even behind its last key.
 pub(super) fn check_end(db: &Db, family: Keyspace) -> Result<(), Blocked> {
-    stands_at(&mut db.walk(family), &END).map_err(|error| blocked(&error))
+    is_readable_from(db, family, &END).map_err(|error| blocked(&error))
 }
 
-/// Positions the iterator at the first entry behind `last` and behind what cannot be read there. Returns
-/// the key that it has sought.
-fn go_on_behind(
-    entries: &mut DBRawIterator<'_>,
+/// Returns the first key behind `last` from which on the family can be read, as far as keys are told
+/// apart.
+fn end_of_gap(
+    db: &Db,
+    family: Keyspace,
     last: Option<&[u8]>,
     marks: &[Vec<u8>],
 ) -> Result<Vec<u8>, Blocked> {
@@ -168,7 +169,7 @@ fn go_on_behind(
     let next = marks.partition_point(|mark| **mark <= *bad);
     let mut good = END.to_vec();
     for mark in &marks[next..] {
-        if stands_at(entries, mark).is_ok() {
+        if is_readable_from(db, family, mark).is_ok() {
             good.clone_from(mark);
             break;
         }
@@ -178,24 +179,26 @@ fn go_on_behind(
         let Some(middle) = between(&bad, &good) else {
             break;
         };
-        match stands_at(entries, &middle) {
+        match is_readable_from(db, family, &middle) {
             Ok(()) => good = middle,
             Err(_) => bad = middle,
         }
     }
-    stands_at(entries, &good).map_err(|error| blocked(&error))?;
+    is_readable_from(db, family, &good).map_err(|error| blocked(&error))?;
     Ok(good)
 }
 
-/// Positions the iterator at the first entry from `key` on, or behind the last.
-fn stands_at(entries: &mut DBRawIterator<'_>, key: &[u8]) -> Result<(), rocksdb::Error> {
+/// Whether the first entry from `key` on can be read, or there is none. Asked of a new iterator: one that
+/// has met a damaged block may fail behind it as well.
+fn is_readable_from(db: &Db, family: Keyspace, key: &[u8]) -> Result<(), rocksdb::Error> {
+    let mut entries = db.walk(family);
     entries.seek(key);
     entries.status()
 }
 
 fn blocked(error: &rocksdb::Error) -> Blocked {
     let reason = error.to_string();
-    match table_in(&reason) {
+    match unreadable_table_in(&reason) {
         Some(number) => Blocked::ByTable { number, reason },
         None if is_unnamed(&reason) => Blocked::ByUnnamed { reason },
         None => Blocked::Failed(StoreError::read(error)),

@@ -15,6 +15,8 @@ pub enum SalvageError {
     Io(FailedIo),
     #[error("{} is not empty; name a folder that does not exist yet", .0.display())]
     NotEmpty(PathBuf),
+    #[error("{} is inside of the data folder; name another path", .0.display())]
+    Inside(PathBuf),
     /// RocksDB makes nothing of the files.
     #[error(
         "nothing can be read of the store in {}: {reason}. Restore a backup (`abide restore`)", path.display()

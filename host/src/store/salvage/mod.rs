@@ -21,9 +21,11 @@
 //! | `write_back` | writes that into the new database |
 //! | `rewrite` | all of these in order |
 //! | `error` | why nothing can be read |
+//! | `beside` | what is in the data folder beside the database |
 //! | `in_place`, `to_folder` | the purposes |
 
 mod around;
+mod beside;
 mod copy;
 mod culprit;
 mod error;

@@ -1,10 +1,7 @@
 //! What becomes of a session whose store was damaged.
 
-use std::collections::BTreeMap;
-
 use crate::domain::{
-    Created, Digest, Generation, Identity, LogPos, Record, Session, SessionProgress, SnapshotRef,
-    UnixMillis,
+    Created, Digest, Identity, LogPos, Record, Session, SessionProgress, SnapshotRef,
 };
 
 use super::facts::SessionFacts;
@@ -72,18 +69,7 @@ pub(super) fn identity_of(
     }
     let (_, plugin) = facts.snapshots.last()?;
     lost.push("its arguments and its labels".to_owned());
-    Some(relabelled(nameless(plugin), facts, sound))
-}
-
-/// Returns an identity of which nothing but the plugin is known.
-pub(super) fn nameless(plugin: &str) -> Identity {
-    Identity {
-        plugin: plugin.to_owned(),
-        args: "null".to_owned(),
-        labels: BTreeMap::new(),
-        created_at: UnixMillis(0),
-        created_in: Generation(0),
-    }
+    Some(relabelled(Identity::nameless(plugin), facts, sound))
 }
 
 /// Returns the identity with the labels of the last record that changed them.

@@ -5,39 +5,20 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
-use crate::atomic_file::{is_temporary, sync_folder};
 use crate::domain::SalvageReport;
 use crate::store::{
     OpenError, Store,
     failed_io::FailedIo,
-    file_copy::copy,
     folder_lock::{lock, release},
     format::{read_format, write_newest_format},
-    kept_aside::ASIDE,
     options::StoreOptions,
     recovery::{Examined, examine},
     synced::{SyncedFile, SyncedMark},
 };
 
+use super::beside::{copy_others, damaged_beside};
 use super::error::SalvageError;
 use super::rewrite::{NewDatabase, rewrite};
-
-/// Files of a data folder that belong to its database, or to its owner.
-const OWN: [&str; 13] = [
-    "db",
-    "FORMAT",
-    "SYNCED",
-    "TRAIL",
-    "TRAIL.old",
-    "LOCK",
-    "RESERVE",
-    "DAMAGED",
-    "mending",
-    "db.mended",
-    "checking",
-    "checking.db",
-    "backup-scratch",
-];
 
 /// Checks the store in the data folder `data`: reads all of it, with its checksums, and compares the
 /// sessions' states with their logs, snapshots and index. Nothing is changed. `tell` is told how many
@@ -64,9 +45,14 @@ fn check_locked(
     let (db, scratch) = (data.join("db"), data.join("checking"));
     let examined = examine_db(data)?;
     let examined = examined.as_ref();
+    let beside = damaged_beside(data);
+    let with_those_beside = |mut report: SalvageReport| {
+        report.lost.extend(beside);
+        report
+    };
     let read = rewrite(&db, &scratch, examined, None, options, tell)?.report;
     if read.damaged_files.is_empty() {
-        return Ok(read);
+        return Ok(with_those_beside(read));
     }
     // What is lost with a damaged table shows once the rest is written anew.
     let rewritten = data.join("checking.db");
@@ -79,7 +65,9 @@ fn check_locked(
         tracing::warn!("{} cannot be removed: {error}", rewritten.display());
     }
     // Without the room for it, the first reading tells of more than is lost.
-    Ok(written.map_or(read, |written| written.report))
+    Ok(with_those_beside(
+        written.map_or(read, |written| written.report),
+    ))
 }
 
 /// Writes what can be read of the store in the data folder `data` into the folder `new`, which must not
@@ -109,6 +97,9 @@ fn write_all(
     options: &StoreOptions,
     tell: &mut dyn FnMut(u64),
 ) -> Result<SalvageReport, SalvageError> {
+    if is_inside(new, data).map_err(FailedIo::of("look into", data))? {
+        return Err(SalvageError::Inside(new.to_owned()));
+    }
     make_empty(new)?;
     let examined = examine_db(data)?;
     let target = NewDatabase {
@@ -116,7 +107,7 @@ fn write_all(
         order: None,
     };
     let scratch = new.join("mending");
-    let rewritten = rewrite(
+    let mut rewritten = rewrite(
         &data.join("db"),
         &scratch,
         examined.as_ref(),
@@ -124,7 +115,7 @@ fn write_all(
         options,
         tell,
     )?;
-    copy_others(data, new)?;
+    copy_others(data, new, &mut rewritten.report.lost)?;
     let mark = SyncedMark {
         sequence: rewritten.last_sequence,
         closed: false,
@@ -156,7 +147,7 @@ fn lock_store(data: &Path) -> Result<fs::File, SalvageError> {
 
 /// Returns what the database's files hold, if its MANIFEST can be read.
 fn examine_db(data: &Path) -> Result<Option<Examined>, FailedIo> {
-    let mark = SyncedMark::read(data).map_err(FailedIo::of("look into", data))?;
+    let mark = SyncedMark::known(data).map_err(FailedIo::of("look into", data))?;
     examine(data, mark).map_err(FailedIo::of("look into", data))
 }
 
@@ -174,40 +165,10 @@ fn make_empty(new: &Path) -> Result<(), SalvageError> {
     }
 }
 
-/// Copies what is in the data folder beside the store: components, the last good configuration.
-fn copy_others(data: &Path, new: &Path) -> Result<(), FailedIo> {
-    let failed = || FailedIo::of("look into", data);
-    for entry in fs::read_dir(data).map_err(failed())? {
-        let name = entry.map_err(failed())?.file_name();
-        let text = name.to_string_lossy();
-        if !OWN.contains(&&*text) && !text.starts_with(ASIDE) {
-            copy_tree(&data.join(&name), &new.join(&name))?;
-        }
-    }
-    Ok(())
-}
-
-/// Copies a file, or a folder with all that it holds, and syncs it: sessions may need a component that no
-/// configuration names any more, which only a backup could bring back.
-fn copy_tree(from: &Path, to: &Path) -> Result<(), FailedIo> {
-    let failed = || FailedIo::of("look into", from);
-    let kind = fs::symlink_metadata(from).map_err(failed())?.file_type();
-    if kind.is_dir() {
-        let made = DirBuilder::new().mode(0o700).create(to);
-        made.map_err(FailedIo::of("create", to))?;
-        for entry in fs::read_dir(from).map_err(failed())? {
-            let name = entry.map_err(failed())?.file_name();
-            copy_tree(&from.join(&name), &to.join(&name))?;
-        }
-        sync_folder(to).map_err(FailedIo::of("sync", to))?;
-    } else if kind.is_file() && !is_left_over(from) {
-        copy(from, to, &|| false).map_err(|error| error.named(from, to))?;
-    }
-    Ok(())
-}
-
-/// Whether a process that was killed has left a file that it had not completed.
-fn is_left_over(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default();
-    is_temporary(&name.to_string_lossy())
+/// Whether a path, which need not exist, is inside of a folder that does.
+fn is_inside(path: &Path, folder: &Path) -> io::Result<bool> {
+    let folder = folder.canonicalize()?;
+    let path = std::path::absolute(path)?;
+    let existing = path.ancestors().find_map(|above| above.canonicalize().ok());
+    Ok(existing.is_some_and(|above| above.starts_with(folder)))
 }

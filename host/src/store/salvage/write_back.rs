@@ -1,6 +1,6 @@
 //! Writes back what becomes of a session.
 
-use crate::domain::{Closed, Digest, LogPos, Record, Session, SessionId, UnixMillis};
+use crate::domain::{Closed, Digest, Identity, LogPos, Record, Session, SessionId, UnixMillis};
 use crate::store::{
     StoreError, codec,
     db::{Keyspace, Op},
@@ -12,7 +12,7 @@ use crate::store::{
 };
 
 use super::facts::SessionFacts;
-use super::salvaged::{Salvaged, SoundFamilies, nameless, stand_in};
+use super::salvaged::{Salvaged, SoundFamilies, stand_in};
 
 /// The kinds of entries in the index that follow from the sessions' states; so do those of the queue,
 /// which each session's judgement still reads.
@@ -49,7 +49,9 @@ pub(super) fn forget(id: &SessionId) -> Vec<Op> {
 /// again.
 pub(super) fn close(id: &SessionId, at: UnixMillis) -> Result<Vec<Op>, StoreError> {
     let mut ops = forget(id);
-    let Some(mut session) = Session::create(&stand_in(&nameless("unknown"))) else {
+    let Some(mut session) =
+        Session::create(&stand_in(&Identity::nameless(Identity::UNKNOWN_PLUGIN)))
+    else {
         return Ok(ops);
     };
     session.apply(&Record::Closed(Closed { at }));
@@ -60,7 +62,10 @@ pub(super) fn close(id: &SessionId, at: UnixMillis) -> Result<Vec<Op>, StoreErro
 
 /// Returns the operation that stores an identity of which nothing is known.
 pub(super) fn name_only(id: &SessionId) -> Result<Op, StoreError> {
-    let bytes = codec::encode("a session's identity", &nameless("unknown"))?;
+    let bytes = codec::encode(
+        "a session's identity",
+        &Identity::nameless(Identity::UNKNOWN_PLUGIN),
+    )?;
     Ok(Op::Put(Keyspace::Sessions, keys::identity(id), bytes))
 }
 

@@ -246,6 +246,12 @@ fn a_damaged_table_is_named_wherever_it_matters() {
             other => panic!("{}: {other:?}", table.display()),
         }
     }
+    // What a backup has met is mended by the next start, and is told of until then.
+    let met = store.damage().expect("it was noted");
+    assert!(
+        met.contains(&format!("{}/", data.join("db").display())),
+        "{met}"
+    );
     back_up(&store, &home.path().join("backup")).unwrap();
     owner.turn("goes on");
     owner.check();

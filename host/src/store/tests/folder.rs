@@ -189,6 +189,15 @@ fn other_things_are_refused() {
     fs::remove_file(headless.join("FORMAT")).unwrap();
     assert!(matches!(refusal(&headless), OpenError::NotAStore { .. }));
     assert!(!headless.join("FORMAT").exists());
+    // Nor is one begun anew of which less is left.
+    fs::remove_dir_all(headless.join("db")).unwrap();
+    for left in ["SYNCED", "TRAIL"] {
+        assert!(matches!(refusal(&headless), OpenError::NotAStore { .. }));
+        fs::remove_file(headless.join(left)).unwrap();
+    }
+    open(&headless).close();
+    fs::write(headless.join("FORMAT"), "abide-store 0\n").unwrap();
+    assert!(matches!(refusal(&headless), OpenError::NotAStore { .. }));
 }
 
 #[test]

@@ -244,3 +244,64 @@ fn without_a_manifest_what_is_in_logs_only_is_salvaged() {
         assert!(events.starts_with(&owner.events()), "{}", owner.id);
     }
 }
+
+#[test]
+fn a_session_that_was_created_in_a_lost_group_is_listed_and_cut() {
+    let killed = killed();
+    let (_, bytes) = live_log(&killed.copied);
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    let mut nameless = 0;
+    for (round, at) in (100..end / 10).step_by(150).enumerate() {
+        let copied = killed.home.path().join(format!("copy {round}"));
+        copy_tree(&killed.copied, &copied);
+        let (log, mut bytes) = live_log(&copied);
+        bytes[at] ^= 1;
+        fs::write(&log, bytes).unwrap();
+        if missing(&copied).is_none() {
+            continue;
+        }
+        let options = StoreOptions {
+            accept_loss: true,
+            ..StoreOptions::default()
+        };
+        let store = Store::open(&copied, options).unwrap();
+        let list = store.list(None, 100, &Patterns::all()).unwrap();
+        assert_eq!(list.len(), killed.owners.len(), "byte {at}");
+        let created = |listed: &SessionSummary| listed.identity.created_at != UnixMillis(0);
+        for listed in list.iter().filter(|listed| !created(listed)) {
+            nameless += 1;
+            assert_eq!(listed.identity.plugin, "echo");
+            assert!(listed.progress.cut.is_some());
+            let oldest = match store.events(&listed.id, 0, 1_000) {
+                Err(StoreError::Trimmed { oldest }) => oldest,
+                read => panic!("{read:?}"),
+            };
+            assert!(
+                !store
+                    .events(&listed.id, oldest, 1_000)
+                    .unwrap()
+                    .items
+                    .is_empty()
+            );
+        }
+        assert_eq!(store.counts().unwrap().open, killed.owners.len() as u64);
+        store.close();
+    }
+    assert!(nameless > 0);
+}
+
+#[test]
+fn a_loss_is_noticed_where_synced_is_damaged_or_gone() {
+    let killed = killed();
+    let (log, bytes) = live_log(&killed.copied);
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    fs::write(&log, &bytes[..end - 700]).unwrap();
+    let synced = killed.copied.join("SYNCED");
+    let mut mark = fs::read(&synced).unwrap();
+    mark[9] ^= 1;
+    fs::write(&synced, mark).unwrap();
+    let told = missing(&killed.copied).expect("TRAIL knows of more");
+    assert!(matches!(told.sessions, LostSessions::These(_)), "{told}");
+    fs::remove_file(&synced).unwrap();
+    assert_eq!(missing(&killed.copied), Some(told));
+}

@@ -123,14 +123,18 @@ fn is_whole(store: &Store, owner: &Owner) -> bool {
 
 /// Returns the tables that count, with the names of their families.
 fn tables(data: &Path) -> Vec<(PathBuf, String)> {
+    let tables = tables_of(data);
+    assert!(tables.len() > 10, "{tables:?}");
+    tables
+}
+
+fn tables_of(data: &Path) -> Vec<(PathBuf, String)> {
     let manifest = Manifest::read(&data.join("db")).unwrap().unwrap();
     let tables = manifest.tables.iter().map(|(number, table)| {
         let path = data.join(format!("db/{number:06}.sst"));
         (path, manifest.families[&table.family].name.clone())
     });
-    let tables: Vec<_> = tables.collect();
-    assert!(tables.len() > 10, "{tables:?}");
-    tables
+    tables.collect()
 }
 
 fn salvaged(data: &Path, new: &Path) -> SalvageReport {
@@ -156,6 +160,22 @@ fn a_sound_store_is_found_sound_and_is_salvaged_whole() {
 }
 
 #[test]
+fn a_check_sees_what_is_damaged_beside_the_store() {
+    let stored = stored(10);
+    let data = stored.data();
+    let checked = || check(&data, &StoreOptions::default(), &mut |_| {}).unwrap();
+    assert!(checked().is_sound());
+    let name = format!("{}.wasm", Digest::of(b"a component"));
+    let component = data.join("components").join(name);
+    fs::create_dir(data.join("components")).unwrap();
+    fs::write(&component, "a component").unwrap();
+    assert!(checked().is_sound());
+    fs::write(&component, "another").unwrap();
+    fs::write(data.join("FORMAT"), "").unwrap();
+    assert_eq!(checked().lost.len(), 2, "{:?}", checked());
+}
+
+#[test]
 fn what_is_beside_the_store_is_salvaged_but_not_what_is_incomplete() {
     let stored = stored(8);
     let (data, new) = (stored.data(), stored.home.path().join("new"));
@@ -168,7 +188,18 @@ fn what_is_beside_the_store_is_salvaged_but_not_what_is_incomplete() {
     for name in left {
         fs::write(data.join(name), name).unwrap();
     }
-    salvaged(&data, &new);
+    fs::create_dir(data.join("cache")).unwrap();
+    let report = salvaged(&data, &new);
+    assert!(report.is_sound(), "{report:?}");
+    assert!(!new.join("cache").exists());
+    let inside = salvage(
+        &data,
+        &data.join("components/x/y"),
+        &StoreOptions::default(),
+        &mut |_| {},
+    );
+    assert!(matches!(inside, Err(SalvageError::Inside(_))), "{inside:?}");
+    assert!(!data.join("components/x").exists());
     let mode = fs::metadata(&new).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o700);
     for name in ["last-good", "components/a.wasm"] {
@@ -412,4 +443,48 @@ fn a_damaged_table_is_found_although_the_error_does_not_name_it() {
     let report = store.kept_aside()[0].report.clone().unwrap();
     assert_eq!(report.damaged_files.len(), damaged);
     stored.check(&store, &report);
+}
+
+#[test]
+fn a_damaged_block_of_a_long_table_touches_the_sessions_of_that_block_alone() {
+    let mut draw = StdRng::seed_from_u64(9);
+    let home = folder();
+    let store = open(&home.path().join("data"));
+    let mut owners: Vec<_> = (0..40)
+        .map(|n| Owner::create(&store, id(&format!("session {n}"))))
+        .collect();
+    for _ in 0..5 {
+        for owner in &mut owners {
+            owner.receive(&noise(&mut draw, 6_000), None);
+            owner.begin();
+            let output = Output::Text(noise(&mut draw, 6_000));
+            owner.complete(vec![output], Vec::new(), 0);
+            owner.settle();
+        }
+    }
+    for owner in &mut owners {
+        owner.receive("waits", None);
+        owner.settle();
+    }
+    store.flush().unwrap();
+    store.close();
+    let stored = Stored { home, owners };
+    let tables = tables_of(&stored.data());
+    let logs = tables.iter().filter(|(_, family)| family == "log");
+    let (table, _) = logs
+        .max_by_key(|(path, _)| fs::metadata(path).unwrap().len())
+        .unwrap();
+    let bytes = fs::read(table).unwrap();
+    for part in 0..8 {
+        let mut damaged = bytes.clone();
+        damaged[bytes.len() / 10 * (part + 1)] ^= 1;
+        fs::write(table, damaged).unwrap();
+        let new = stored.home.path().join(format!("new {part}"));
+        let report = salvaged(&stored.data(), &new);
+        assert!((1..=3).contains(&report.touched.len()), "{report:?}");
+        assert_eq!(report.missing, None);
+        let store = open(&new);
+        assert!(stored.check(&store, &report) >= 37);
+        store.close();
+    }
 }
