@@ -146,29 +146,27 @@ impl SyncedFile {
         if self.db_changed == Some(changed) {
             return Ok(());
         }
-        self.check_log()?;
+        if let Some(number) = self.lost_log()? {
+            let log = self.path.join(format!("{number:06}.log"));
+            return Err(io::Error::other(format!("{} was removed", log.display())));
+        }
         self.sync()?;
         self.db_changed = Some(changed);
         Ok(())
     }
 
-    /// Fails if the live log has lost its name: writes succeed all the same, and are gone when the process
-    /// is killed.
-    pub(super) fn check_log(&mut self) -> io::Result<()> {
+    /// Returns the number of the live log if it has lost its name: writes to it succeed all the same, and
+    /// are gone when the process ends.
+    pub(super) fn lost_log(&mut self) -> io::Result<Option<u64>> {
         let mut newest = 0;
         for entry in fs::read_dir(&self.path)? {
             newest = newest.max(log_number(&entry?.path()).unwrap_or_default());
         }
         if newest < self.newest_log {
-            return Err(io::Error::other(format!(
-                "{}/{:06}.log, to which it writes, was removed; stop the daemon, which saves what is only \
-                 there",
-                self.path.display(),
-                self.newest_log
-            )));
+            return Ok(Some(self.newest_log));
         }
         self.newest_log = newest;
-        Ok(())
+        Ok(None)
     }
 
     /// Syncs what was written last.

@@ -7,6 +7,8 @@
 //! loads afterwards is what the disk really holds. Until the owner loads it, further appends to the
 //! session fail, since the records that they build on may not exist.
 
+mod files;
+
 use std::{
     collections::BTreeSet,
     mem,
@@ -104,6 +106,7 @@ pub(super) fn run(core: &Core, reserve: Reserve, marks: Marks, acknowledged: u64
             // The cause was logged when the write failed.
             WriterTask::Idle if writer.is_failing() => writer.probe(),
             WriterTask::Idle if writer.has_lost_its_folder() => {}
+            WriterTask::Idle if writer.unflushed() > 0 && writer.rescue_log() => {}
             WriterTask::Idle if writer.unflushed() > IDLE_FLUSH_BYTES => writer.flush_quietly(),
             WriterTask::Idle if !mem::replace(&mut is_tidied, true) => {
                 writer.sync_marks();
@@ -116,6 +119,7 @@ pub(super) fn run(core: &Core, reserve: Reserve, marks: Marks, acknowledged: u64
         health.at_work = None;
         health.ended = Some(Instant::now());
     }
+    writer.rescue_log();
     if writer.unflushed() > CLOSE_FLUSH_BYTES && !writer.has_lost_its_folder() {
         writer.flush_quietly();
     }
@@ -254,7 +258,10 @@ impl WriterLoop<'_> {
         };
         // If this fails, the operations are there and yet not acknowledged, which their owner finds
         // out when it loads the session again.
-        let marked = self.synced.write_acknowledged(mark);
+        let mut marked = self.synced.write_acknowledged(mark);
+        if marked.is_err() && self.rescue_log() {
+            marked = self.synced.write_acknowledged(mark);
+        }
         marked.map_err(|error| StoreError::write_failed(error.to_string()))?;
         self.acknowledged = sequence;
         Ok(())
@@ -277,19 +284,6 @@ impl WriterLoop<'_> {
             Err(StoreError::Encode { .. }) => {}
             Err(error) => self.core.health().failing = Some(error.to_string()),
         }
-    }
-
-    /// Notices, without a write, that the data folder is gone.
-    fn has_lost_its_folder(&mut self) -> bool {
-        let anchored = self.core.anchor.check().and_then(|()| {
-            let named = self.synced.check_log();
-            named.map_err(|error| StoreError::write_failed(error.to_string()))
-        });
-        if let Err(error) = &anchored {
-            tracing::error!("{error}");
-            self.record_health(&anchored);
-        }
-        anchored.is_err()
     }
 
     fn is_failing(&self) -> bool {
@@ -375,14 +369,6 @@ impl WriterLoop<'_> {
         self.record_health(&Err(flushed));
         // Reset, so that the warning is logged once per idle spell and not every few seconds.
         self.core.unflushed.store(0, Ordering::Relaxed);
-    }
-
-    /// Syncs the files `TRAIL` and `SYNCED`, so that after a power cut they tell of the last acknowledged
-    /// operation.
-    fn sync_marks(&mut self) {
-        if let Err(error) = self.trail_file.sync().and_then(|()| self.synced.sync()) {
-            tracing::warn!("the files `TRAIL` and `SYNCED` cannot be synced: {error}");
-        }
     }
 
     /// Makes sure that the store can be written: fails if its folder is gone, and reopens a store

@@ -116,28 +116,55 @@ fn a_writer_that_failed_shows_it_until_a_write_succeeds() {
 }
 
 #[test]
-fn a_database_that_is_emptied_takes_no_write_until_it_is_back() {
+fn a_database_without_its_files_takes_no_write_until_they_are_back() {
     let home = folder();
     let data = home.path().join("data");
     let store = open(&data);
     let mut owner = Owner::create(&store, id("s"));
     owner.settle();
-    let logs = fs::read_dir(data.join("db")).unwrap();
-    let mut logs = logs.map(|entry| entry.unwrap().path());
-    let log = logs.find(|path| path.extension().is_some_and(|end| end == "log"));
-    for there in [data.join("db/CURRENT"), log.unwrap()] {
-        let away = home.path().join("away");
-        fs::rename(&there, &away).unwrap();
-        owner.receive("into the void", None);
-        let refused = block_on(owner.pending.pop().unwrap()).unwrap_err();
-        let name = there.file_name().unwrap().to_str().unwrap();
-        assert!(refused.to_string().contains(name), "{refused}");
-        assert_eq!(store.failing(), Some(refused.to_string()));
-        fs::rename(&away, &there).unwrap();
-        until(|| store.failing().is_none());
-        reload(&mut owner, &store);
-        owner.receive("is kept", None);
-        assert_eq!(block_on(owner.pending.pop().unwrap()), Ok(()));
+    let (there, away) = (data.join("db/CURRENT"), home.path().join("away"));
+    fs::rename(&there, &away).unwrap();
+    owner.receive("into the void", None);
+    let refused = block_on(owner.pending.pop().unwrap()).unwrap_err();
+    assert!(refused.to_string().contains("CURRENT"), "{refused}");
+    assert_eq!(store.failing(), Some(refused.to_string()));
+    fs::rename(&away, &there).unwrap();
+    until(|| store.failing().is_none());
+    reload(&mut owner, &store);
+    owner.receive("is kept", None);
+    assert_eq!(block_on(owner.pending.pop().unwrap()), Ok(()));
+}
+
+#[test]
+fn what_a_removed_log_held_is_kept() {
+    for waits in [false, true] {
+        let home = folder();
+        let data = home.path().join("data");
+        let store = open(&data);
+        let mut owner = Owner::create(&store, id("s"));
+        owner.turn("before");
+        owner.settle();
+        let logs = || {
+            let files = fs::read_dir(data.join("db")).unwrap();
+            let paths = files.map(|entry| entry.unwrap().path());
+            paths.filter(|path| path.extension().is_some_and(|end| end == "log"))
+        };
+        logs().for_each(|log| fs::remove_file(log).unwrap());
+        if waits {
+            // Noticed without a write as well.
+            until(|| logs().next().is_some());
+        }
+        owner.turn("after");
+        owner.settle();
+        // As a kill leaves it.
+        let copy = home.path().join("copy");
+        copy_tree(&data, &copy);
+        let copied = open(&copy);
+        assert_eq!(
+            copied.load(&owner.id).unwrap().as_ref(),
+            Some(&owner.session)
+        );
+        copied.close();
     }
 }
 
