@@ -200,7 +200,7 @@ async fn inject(daemon: &mut Daemon, failure: BootFailure, old: i32) -> Option<I
         BootFailure::HangsBeforeReady => hinder_standby(daemon, old, Signal::STOP).await,
         BootFailure::DiesBeforeServing => hinder_successor(daemon, old, Signal::ABORT).await,
         BootFailure::HangsBeforeServing => hinder_successor(daemon, old, Signal::STOP).await,
-        BootFailure::StoreDoesNotOpen => return Some(hide_store(daemon, old).await),
+        BootFailure::StoreDoesNotOpen => return Some(damage_store(daemon, old).await),
         BootFailure::DiesOnTrial => hinder_on_trial(daemon, Signal::ABORT).await,
         BootFailure::HangsOnTrial => hinder_on_trial(daemon, Signal::STOP).await,
     }
@@ -269,12 +269,13 @@ async fn hinder_successor(daemon: &mut Daemon, old: i32, what: Signal) {
     signal(pid, what);
 }
 
-/// Hides the store's entry point until the worker that was rolled back to refuses clients for it.
-/// Returns when it was restored.
-async fn hide_store(daemon: &mut Daemon, old: i32) -> Instant {
+/// Damages the store's entry point, which a running daemon does not read, until the worker that was rolled
+/// back to refuses clients for it. Returns when it was mended.
+async fn damage_store(daemon: &mut Daemon, old: i32) -> Instant {
     let db = daemon.folder().join(&daemon.setup.data_dir).join("db");
-    let (current, hidden) = (db.join("CURRENT"), db.join("CURRENT.hidden"));
-    fs::rename(&current, &hidden).expect("the store is there");
+    let current = db.join("CURRENT");
+    let whole = fs::read(&current).expect("the store is there");
+    fs::write(&current, "damaged").expect("the folder is ours");
     change(daemon, None);
     let standby = newcomer(daemon, old).await;
     until_within(PATIENCE, "a refusal", async || {
@@ -284,7 +285,7 @@ async fn hide_store(daemon: &mut Daemon, old: i32) -> Instant {
     })
     .await;
     assert_ne!(daemon.worker_pid().await, standby, "it may be to blame");
-    fs::rename(&hidden, &current).expect("nobody has made another");
+    fs::write(&current, whole).expect("the folder is ours");
     Instant::now()
 }
 
