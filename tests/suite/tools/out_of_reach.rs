@@ -214,14 +214,16 @@ async fn a_hostile_tool_server_of_the_daemons_user_gets_nothing_of_its_processes
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hostile_tool_server_of_another_user_gets_nothing_at_all() {
+    // No other test's: it reads what its user's other processes can.
+    const ALONE: u32 = ORDINARY + 2;
     if !may_become_others() {
         return;
     }
     let world = World::new();
-    let lines = format!("user = \"{ORDINARY}:{ORDINARY}\"");
+    let lines = format!("user = \"{ALONE}:{ALONE}\"");
     let setup = with_a_hostile_server(&world, &lines);
     let daemon = Daemon::start_in(World::daemon_folder(0), setup).await;
-    assert_it_is_another_user(&tried(&daemon, &world).await, ORDINARY);
+    assert_it_is_another_user(&tried(&daemon, &world).await, ALONE);
     let status = daemon.status().await;
     let mut servers = status["tool_servers"].as_array().expect("a list").iter();
     let server = servers.find(|server| server["name"] == "t").expect("it");

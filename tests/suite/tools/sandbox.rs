@@ -135,11 +135,12 @@ async fn a_server_may_be_another_users_and_in_a_sandbox() {
         return;
     }
     let world = World::new();
-    let user = format!("user = \"{ORDINARY}:{ORDINARY}\"");
+    const ALONE: u32 = ORDINARY + 3;
+    let user = format!("user = \"{ALONE}:{ALONE}\"");
     let daemon = Daemon::start_in(World::daemon_folder(0), with_a_sandbox(&world, &user)).await;
     let told = tried(&daemon, &world).await;
     assert_it_got_nothing(&told);
     assert_it_reaches_no_file(&told);
-    assert_eq!(told["has"]["user"], json!([ORDINARY, ORDINARY]));
+    assert_eq!(told["has"]["user"], json!([ALONE, ALONE]));
     assert_eq!(told["has"]["capabilities"], json!(["0000000000000000"]));
 }
