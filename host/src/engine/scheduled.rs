@@ -20,9 +20,8 @@ use rustix::time::{ClockId, clock_gettime};
 use super::run_queue::{RunQueue, Stretch, Ticket};
 use super::runtime::SLICE;
 
-/// How much of a call is measured by the wall clock, which costs a tenth of what it costs to ask for
-/// processor time: what others take from the processor meanwhile counts as the call's. Most calls end
-/// within.
+/// How much of a call is measured by the wall clock, since to ask for processor time is a system call:
+/// what others take from the processor meanwhile counts as the call's. Most calls end within.
 const ROUGHLY_MEASURED: Duration = SLICE;
 
 /// A guest's call, run in time slices. Resolves to an error once it has computed for longer than its limit.

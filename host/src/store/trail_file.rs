@@ -77,10 +77,7 @@ impl TrailFile {
             self.file = Some(open(&self.folder)?);
             return Ok(());
         }
-        match fs::remove_file(self.folder.join(OLD)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        forget(&self.folder)?;
         self.begin()?;
         // Else a power cut could bring back what is wrong from now on.
         self.sync()?;
