@@ -17,6 +17,7 @@ use tempfile::TempDir;
 
 use crate::precompiled::{fill_cache, keep_cache};
 use crate::process::{children, descendants, kill_all, signal};
+use crate::programs::copy_program;
 use crate::setup::TOKEN_ENV;
 use crate::{Client, PATIENCE, Setup, abide_binary, until};
 
@@ -377,7 +378,7 @@ fn spawn(
     if let Some(user) = user {
         let copy = folder.join("abide");
         if !copy.exists() {
-            fs::copy(&binary, &copy).expect("the folder has room");
+            copy_program(&binary, &copy);
         }
         binary = copy;
         chown(folder, Some(user), Some(user)).expect("only root runs a daemon as somebody else");

@@ -367,6 +367,10 @@ impl Daemon {
         // goes back to no other binary from then on. One that is older could not open the store.
         if proven.is_ok() {
             self.raise_format().await;
+            let kept = self.lifecycle.keep_rollouts();
+            if tokio::time::timeout(SHORT_PATIENCE, kept).await.is_err() {
+                tracing::warn!("the disk takes its time: roll-outs are written later");
+            }
         }
         self.record.status = RestartStatus::Completed;
         self.records.persist(&self.record).await;

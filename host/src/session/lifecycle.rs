@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use crate::domain::{ActiveSession, Generation, PluginTrial, Refusal, RelaunchReport};
 use crate::engine::{CompileLimits, Component, LoadError};
+use crate::store::StoreError;
 
 use super::drain::{Drained, Gate};
 use super::forecast::{self, NewComponent};
@@ -59,6 +60,17 @@ impl Lifecycle {
     /// Ends roll-outs of components that have proven themselves, or failed; returns only when the worker ends.
     pub async fn run_rollouts(&self) {
         rollout_task::run(&self.0).await;
+    }
+
+    /// Writes what is counted of roll-outs without the pause that they have. The next worker begins no roll-out
+    /// of a plugin of which none is written.
+    pub async fn keep_rollouts(&self) {
+        let shared = self.shared();
+        match shared.rollouts.write(&shared.store).await {
+            // As long as that part is lacking, nothing is rolled out in steps.
+            Ok(()) | Err(StoreError::LacksPart { .. }) => {}
+            Err(error) => tracing::warn!(%error, "what is counted of roll-outs is not written"),
+        }
     }
 
     /// Ends probation: stops syncing each `Begun` before its guest runs.
@@ -115,6 +127,7 @@ impl Lifecycle {
         let parts = self.shared().live_config();
         let gone = async {
             tokio::join!(self.drivers_gone(), parts.tools.end());
+            self.keep_rollouts().await;
         };
         if tokio::time::timeout(patience, gone).await.is_err() {
             tracing::warn!("sessions or tool servers were still at work when the store closed");

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 
+use abide_tests::copy_program;
 use tempfile::TempDir;
 
 /// Which of the two.
@@ -26,8 +27,7 @@ impl Binaries {
             let to = binaries.path(which);
             let parent = to.parent().expect("it is in a folder");
             fs::create_dir(parent).expect("the folder is ours");
-            let copied = fs::copy(from, &to);
-            copied.unwrap_or_else(|error| panic!("{}: {error}", from.display()));
+            copy_program(from, &to);
         }
         binaries
     }

@@ -2,12 +2,10 @@
 //! nothing is lost. `abide-measure boot-failures` measures how long clients wait, and also has the
 //! cases that last until the supervisor's deadlines.
 
-use std::fs::{self, Permissions};
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt as _;
 
 use abide_tests::boot_failure::{BootFailure, provoke};
-use abide_tests::{Daemon, Setup, until};
+use abide_tests::{Daemon, Setup, until, write_script};
 use serde_json::json;
 
 /// Checks that a failure before the hand-over changes nothing, and that one after it is rolled
@@ -102,8 +100,7 @@ async fn a_limit_of_address_space_is_told_with_what_fits() {
     let limited = folder.path().join("limited-abide");
     let abide = abide_tests::abide_binary();
     let script = format!("#!/bin/sh\nulimit -v {}\nexec {abide:?} \"$@\"\n", 64 << 20);
-    fs::write(&limited, script).expect("the folder is ours");
-    fs::set_permissions(&limited, Permissions::from_mode(0o755)).expect("the file is ours");
+    write_script(&limited, &script);
     let setup = |turns: Option<&str>| Setup {
         binary: Some(limited.clone()),
         daemon: turns

@@ -5,7 +5,9 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use abide_tests::{Daemon, How, HungMount, Prober, Setup, abide_binary, guest, until};
+use abide_tests::{
+    Daemon, How, HungMount, Prober, Setup, abide_binary, copy_program, guest, until,
+};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 /// Longer than a file is waited for, shorter than what a client would notice.
@@ -118,7 +120,7 @@ async fn a_worker_starts_again_although_its_plugin_and_its_binary_do_not_answer(
     }
     let (plugin, binary) = (plugins.join("echo.wasm"), binaries.join("abide"));
     fs::copy(guest("echo"), &plugin).expect("the guests are built");
-    fs::copy(abide_binary(), &binary).expect("the binary is built");
+    copy_program(&abide_binary(), &binary);
     let setup = Setup {
         spare_path: Some(plugin),
         binary: Some(binary),

@@ -3,7 +3,7 @@
 use std::fs;
 
 use abide::domain::{StepError, ToolServerState};
-use abide_tests::{HungMount, tool_server, until};
+use abide_tests::{HungMount, copy_program, tool_server, until};
 use serde_json::json;
 
 use crate::stage::{Stage, acts};
@@ -145,7 +145,7 @@ async fn a_program_that_goes_away_is_missed_and_found_again() {
     let mut server = bench::server(bench.folder.path(), &[]);
     program(&mut server).program = "./server".to_owned();
     bench = ToolBench::with(bench.folder, server);
-    let place = || fs::copy(tool_server(), &file).expect("it is copied");
+    let place = || copy_program(&tool_server(), &file);
     place();
     assert_eq!(bench.tools(&["t__look"]).await[0].name, "t__look");
 

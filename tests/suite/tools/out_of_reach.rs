@@ -5,7 +5,8 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
 use abide_tests::{
-    Client, Daemon, How, Plugin, Setup, abide_binary, descendants, gone, guest, tool_server, until,
+    Client, Daemon, How, Plugin, Setup, abide_binary, copy_program, descendants, gone, guest,
+    tool_server, until, write_script,
 };
 use rustix::process::geteuid;
 use serde_json::{Value, json};
@@ -35,10 +36,7 @@ impl World {
 
     fn copy_of(&self, file: &Path) -> PathBuf {
         let copy = self.0.path().join(file.file_name().expect("a file"));
-        // A program that was just written cannot be run for as long as another test starts one.
-        if fs::hard_link(file, &copy).is_err() {
-            fs::copy(file, &copy).expect("the folder has room");
-        }
+        copy_program(file, &copy);
         copy
     }
 
@@ -247,8 +245,7 @@ async fn three_capabilities_suffice_to_run_and_end_a_server_as_another_user() {
          --bounding-set {RIGHTS} --inh-caps {RIGHTS} --ambient-caps {RIGHTS} {} \"$@\"\n",
         daemon.display()
     );
-    fs::write(&binary, script).expect("the folder is ours");
-    fs::set_permissions(&binary, Permissions::from_mode(0o755)).expect("it is ours");
+    write_script(&binary, &script);
     let lines = format!("user = \"{OTHER}:{OTHER}\"");
     let setup = Setup {
         binary: Some(binary),
