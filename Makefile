@@ -102,6 +102,8 @@ measure-scale: build ## Measure up to a million sessions, and draw the figures (
 	@ABIDE_BIN=dist/abide $(TARGET)/release/abide-measure curve --plots tests/measurements/plots \
 		$(if $(DATA),--data $(DATA))
 
+# Tests mostly wait for daemons: with as many at once as there are processors, half of those are idle.
+test: export RUST_TEST_THREADS ?= $(shell expr 2 \* $$(nproc))
 test: build setup-tools ## Run all tests
 	$(CARGO) test --locked --release --workspace $(UNOPTIMISED) --doc
 	$(CARGO) test --locked --release --workspace $(UNOPTIMISED) --tests

@@ -45,6 +45,23 @@ pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
+/// Removes a file, unless there is none.
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
+    unless_absent(fs::remove_file(path))
+}
+
+/// Removes a folder with all that it holds, unless there is none.
+pub(crate) fn remove_folder(path: &Path) -> io::Result<()> {
+    unless_absent(fs::remove_dir_all(path))
+}
+
+fn unless_absent(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Returns the file's bytes, or `None` if there is no such file.
 pub(crate) fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     match fs::read(path) {

@@ -23,6 +23,7 @@ pub mod access;
 pub(crate) mod allocator;
 pub mod api;
 pub(crate) mod atomic_file;
+pub(crate) mod checksummed;
 pub mod cli;
 pub mod config;
 pub mod daemon;

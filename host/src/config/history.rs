@@ -64,7 +64,11 @@ impl ConfigHistory {
 
     fn read(&self, number: u64) -> Option<AcceptedConfig> {
         let bytes = fs::read(self.folder.join(name(number))).ok()?;
-        serde_json::from_slice(&bytes).ok()
+        let read: AcceptedConfig = serde_json::from_slice(&bytes).ok()?;
+        // What was damaged is gone back to by nobody. What is no UTF-8 has another digest.
+        let is_whole = Digest::of(read.text.as_bytes()) == read.digest
+            || read.text.contains(char::REPLACEMENT_CHARACTER);
+        is_whole.then_some(read)
     }
 
     /// Adds a configuration, unless it is that of the last entry. Those beyond [`CONFIGS_KEPT`] are

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::atomic_file;
+use crate::checksummed::{Unfit, seal, unseal};
 use crate::config::{Config, Observed, SecretFiles};
 use crate::domain::Digest;
 use crate::supervisor::ConfigBytes;
@@ -39,6 +40,8 @@ pub(super) enum LaunchSpecError {
     /// The memfd that carries the launch spec to another process cannot be used.
     #[error("the configuration cannot be handed over: {0}")]
     Memfd(std::io::Error),
+    #[error("{0}: it is damaged; start on the configuration file, without --last-good")]
+    Unfit(Unfit),
     #[error("{}: {source}", path.display())]
     Content {
         path: PathBuf,
@@ -103,14 +106,14 @@ const LAST_GOOD: &str = "last-good";
 pub(super) fn last_good(data_dir: &Path) -> Result<Option<LaunchSpec>, LaunchSpecError> {
     let path = data_dir.join(LAST_GOOD);
     match atomic_file::read(&path) {
-        Ok(Some(bytes)) => {
-            LaunchSpec::decode(&bytes)
-                .map(Some)
-                .map_err(|error| LaunchSpecError::Content {
-                    path,
-                    source: Box::new(error),
-                })
-        }
+        Ok(Some(bytes)) => unseal(&bytes)
+            .map_err(LaunchSpecError::Unfit)
+            .and_then(LaunchSpec::decode)
+            .map(Some)
+            .map_err(|error| LaunchSpecError::Content {
+                path,
+                source: Box::new(error),
+            }),
         Ok(None) => Ok(None),
         Err(source) => Err(LaunchSpecError::File { path, source }),
     }
@@ -120,7 +123,7 @@ pub(super) fn last_good(data_dir: &Path) -> Result<Option<LaunchSpec>, LaunchSpe
 /// either the old or the new one. Blocks.
 pub(super) fn keep_last_good(data_dir: &Path, seen: &Observed) -> Result<(), LaunchSpecError> {
     let bytes = LaunchSpec::of(seen, &SecretFiles::default()).encode()?;
-    atomic_file::write_whole(data_dir, LAST_GOOD, &[&bytes]).map_err(|source| {
+    atomic_file::write_whole(data_dir, LAST_GOOD, &[&seal(bytes)]).map_err(|source| {
         let path = data_dir.join(LAST_GOOD);
         LaunchSpecError::File { path, source }
     })
@@ -150,6 +153,26 @@ mod tests {
         let handed = LaunchSpec::decode(b"[daemon]").expect("bytes");
         assert_eq!(handed.config, b"[daemon]");
         assert!(LaunchSpec::decode(&[MAGIC, b"\xc1"].concat()).is_err());
+    }
+
+    #[test]
+    fn a_damaged_last_good_is_known_and_older_versions_read_a_whole_one() {
+        let folder = tempfile::tempdir().expect("the machine has a folder for temporary files");
+        let seen = Observed::with(*b"[daemon]\n", BTreeMap::new());
+        keep_last_good(folder.path(), &seen).expect("it can be written");
+        let path = folder.path().join(LAST_GOOD);
+        let bytes = std::fs::read(&path).expect("it was written");
+        let whole = last_good(folder.path()).expect("reads").expect("is there");
+        assert_eq!(LaunchSpec::decode(&bytes).expect("decodes"), whole);
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1;
+            std::fs::write(&path, damaged).expect("the folder is ours");
+            match last_good(folder.path()) {
+                Ok(read) => assert_eq!(read.as_ref(), Some(&whole), "byte {at}"),
+                Err(error) => assert!(error.to_string().contains(LAST_GOOD), "{error}"),
+            }
+        }
     }
 
     #[test]

@@ -118,7 +118,7 @@ impl SessionView {
         let reason = progress.fault.as_ref().map(|fault| {
             let (code, action) = match fault.code {
                 FaultCode::KillsWorker => ("kills_worker", "resume, or cancel to give the turn up"),
-                FaultCode::Restore => ("restore_failed", "mend the plugin, or resume to try again"),
+                FaultCode::Restore => ("restore_failed", "resume to try again; if that fails too, mend the plugin, or rewind to a point before"),
                 FaultCode::Plugin => ("plugin_unavailable", "configure the plugin, then resume"),
             };
             Reason {

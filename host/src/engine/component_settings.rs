@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::runtime::Engine;
 use crate::atomic_file;
+use crate::checksummed::{check_json, seal_json};
 use crate::domain::{Capabilities, Digest, Limits};
 
 /// What an operator sets for a plugin, apart from its component.
@@ -30,7 +31,7 @@ impl Engine {
         plugin: &str,
         settings: &ComponentSettings,
     ) -> io::Result<()> {
-        let text = serde_json::to_vec_pretty(settings)?;
+        let text = seal_json(&serde_json::to_string_pretty(settings)?).into_bytes();
         let (folder, name) = (&self.0.options.components_dir, name(component, plugin));
         if atomic_file::read(&folder.join(&name))?.as_ref() == Some(&text) {
             return Ok(());
@@ -44,8 +45,11 @@ impl Engine {
         let path = self.0.options.components_dir.join(name(component, plugin));
         let read = atomic_file::read(&path).map_err(|error| error.to_string());
         let settings = read.and_then(|bytes| {
-            let settings = bytes.map(|bytes| serde_json::from_slice(&bytes));
-            settings.transpose().map_err(|error| error.to_string())
+            let settings = bytes.map(|bytes| {
+                check_json(&bytes).map_err(|unfit| unfit.to_string())?;
+                serde_json::from_slice(&bytes).map_err(|error| error.to_string())
+            });
+            settings.transpose()
         });
         settings.unwrap_or_else(|error| {
             tracing::warn!(

@@ -77,10 +77,7 @@ pub(super) fn is_noted(folder: &Path) -> io::Result<bool> {
 
 /// Removes the note, once the store was written anew.
 pub(super) fn clear(folder: &Path) -> io::Result<()> {
-    match std::fs::remove_file(folder.join(NAME)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    atomic_file::remove(&folder.join(NAME))
 }
 
 #[cfg(test)]

@@ -17,6 +17,12 @@ pub(super) fn log_number(path: &Path) -> Option<u64> {
     number_of(path, "log")
 }
 
+/// Returns the number of a MANIFEST; none if the file is none.
+pub(super) fn manifest_number(path: &Path) -> Option<u64> {
+    let name = path.file_name()?.to_str()?;
+    name.strip_prefix("MANIFEST-")?.parse().ok()
+}
+
 fn number_of(path: &Path, extension: &str) -> Option<u64> {
     let stem = path.extension().filter(|found| *found == extension);
     stem.and(path.file_stem())?.to_str()?.parse().ok()
@@ -41,6 +47,8 @@ mod tests {
         ] {
             assert_eq!(table_number(Path::new(other)), None, "{other}");
         }
+        assert_eq!(manifest_number(Path::new("db/MANIFEST-000004")), Some(4));
+        assert_eq!(manifest_number(Path::new("MANIFEST")), None);
         for other in ["000007.sst", "LOG", "x.log"] {
             assert_eq!(log_number(Path::new(other)), None, "{other}");
         }

@@ -27,6 +27,8 @@ use super::{
     OpenError, StoreError, failed_io::FailedIo, synced::NAME as SYNCED, trail_file::NAME as TRAIL,
 };
 
+/// Marks a folder that a salvage is writing, and that has no file `FORMAT` yet.
+pub(super) const SALVAGING: &str = "SALVAGE.partial";
 /// The newest format of the data folder that this version of Abide reads. `host/docs/store-format.md`
 /// describes the formats.
 pub const FORMAT: u32 = 2;
@@ -169,6 +171,12 @@ fn stored(path: &Path) -> Result<Option<(Written, bool)>, OpenError> {
 /// Fails if a folder without the file `FORMAT` has something that is only ever beside it: a store that
 /// lost a part is none that may be made anew.
 fn no_format(path: &Path) -> Result<(), OpenError> {
+    if fs::exists(path.join(SALVAGING)).map_err(FailedIo::of("look into", path))? {
+        return Err(OpenError::NotAStore {
+            path: path.to_owned(),
+            reason: "a salvage into it was not finished; remove it, and salvage again".to_owned(),
+        });
+    }
     for (name, what) in [
         ("db", "a folder `db`"),
         (SYNCED, "a file `SYNCED`"),

@@ -54,7 +54,7 @@ impl FoundFiles {
             });
         }
         sync_all(path, &folder).map_err(FailedIo::of("sync", &folder))?;
-        let mark = SyncedMark::known(path).map_err(FailedIo::of("look into", path))?;
+        let mark = SyncedMark::known(path)?;
         let examined = match format {
             Format::Known => examine(path, mark),
             Format::None | Format::Creating => Ok(None),

@@ -39,12 +39,12 @@ pub(super) fn kept_aside(path: &Path) -> io::Result<Vec<KeptAside>> {
         let folder = entry?.path();
         let name = folder.file_name().unwrap_or_default().to_string_lossy();
         if let Some(at) = name.strip_prefix(ASIDE).and_then(|at| at.parse().ok()) {
-            let report = atomic_file::read(&folder.join(REPORT))?;
-            let report = report.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+            // What cannot be read, or was put there by somebody else, is shown without a report.
+            let report = atomic_file::read(&folder.join(REPORT)).ok().flatten();
             kept.push(KeptAside {
-                folder: folder.clone(),
+                report: report.and_then(|bytes| serde_json::from_slice(&bytes).ok()),
                 at: UnixMillis(at),
-                report,
+                folder,
             });
         }
     }

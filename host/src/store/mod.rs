@@ -9,7 +9,7 @@
 //! data/RESERVE  preallocated space that is freed when the disk is full (`reserve`)
 //! data/DAMAGED  a damaged table was met; the next start writes the database anew (`salvage`)
 //! data/db/      the RocksDB database; `keys` documents its layout
-//! data/backup-scratch/   while a backup is taken (`backup`)
+//! data/backup-scratch/, data/checking/   while a backup is taken, or the store is checked (`scratch`)
 //! ```
 //!
 //! - [`Store::append`] is the only way to change a session: the new records and all changes that
@@ -42,7 +42,7 @@
 //! | `kept_aside.rs` | damaged databases that were replaced |
 //! | `cut_all.rs` | begins a new timeline in sessions of which something is lost, or after a restore |
 //! | `file_copy.rs` | copies a file, for backups and salvages |
-//! | `link.rs` | gives a file a second name |
+//! | `link.rs`, `inside.rs`, `scratch.rs` | a second name of a file, paths in others, scratch folders |
 //! | `open_copy.rs` | opens a copy of a store, which is left alone |
 //! | `backup/` | takes a backup of an open store, and restores one |
 //! | `format.rs` | the version of all of it |
@@ -67,6 +67,7 @@ mod folder_lock;
 mod format;
 mod found_files;
 mod handle;
+mod inside;
 mod kept;
 mod kept_aside;
 mod keys;
@@ -85,6 +86,7 @@ mod reserve;
 mod restarts;
 mod rollouts;
 mod salvage;
+mod scratch;
 mod synced;
 mod tail;
 mod trail;

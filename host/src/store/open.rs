@@ -19,7 +19,6 @@ use crate::private_files::{Reach, make_private};
 use super::{
     OpenError, Store,
     anchor::Anchor,
-    backup::remove_scratch,
     counts::{StoredCounts, stored_counts},
     cut_all::{CutOrder, cut_all},
     db::Db,
@@ -32,6 +31,7 @@ use super::{
     open_db::open_db,
     options::StoreOptions,
     reserve::Reserve,
+    scratch::remove_left,
     synced::{SyncedFile, SyncedMark},
     trail_file::TrailFile,
     writer::{self, Marks},
@@ -99,7 +99,7 @@ fn open_locked(path: &Path, options: StoreOptions, lock: &File) -> Result<Store,
         ),
     }
     let found = FoundFiles::read(path, &options)?;
-    remove_scratch(path);
+    remove_left(path);
     let mut reserve = Reserve::new(path, options.wal_bytes);
     let is_new = found.format != Format::Known;
     let db = open_db(path, found, &options, &mut reserve)?;
@@ -111,8 +111,8 @@ fn open_locked(path: &Path, options: StoreOptions, lock: &File) -> Result<Store,
         synced: open_synced(path, mark, &mut reserve)?,
         trail: TrailFile::open(path, mark.sequence),
     };
-    if let Err(error) = reserve.hold() {
-        tracing::error!("the disk of {} is full: {error}", path.display());
+    if let Err(error) = reserve.hold_to_write() {
+        tracing::error!("{} takes no writes yet: {error}", path.display());
     }
     let counts = stored_counts(&db).map_err(|error| OpenError::Corrupt {
         path: path.to_owned(),

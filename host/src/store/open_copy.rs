@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use super::{
-    OpenError, Store, damage::is_noted, failed_io::FailedIo, folder_lock::lock,
+    OpenError, Store, damage::is_noted, failed_io::FailedIo, folder_lock::lock_to_read,
     folder_lock::release, link::link, options::StoreOptions,
 };
 
@@ -28,7 +28,7 @@ pub fn open_copy(data: &Path, copy: &Path, options: StoreOptions) -> Result<Stor
     let is_damaged = is_noted(data).map_err(FailedIo::of("look into", data))?;
     // A backup has no lock, and none is made in it. One without its manifest is not complete.
     let held = match (is_there("LOCK"), is_there("BACKUP")) {
-        (true, _) => Some(lock(data)?),
+        (true, _) => lock_to_read(data)?,
         (false, true) => None,
         (false, false) => return Err(OpenError::gone(data)),
     };

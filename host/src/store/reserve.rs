@@ -16,6 +16,8 @@ use rustix::{
     io::Errno,
 };
 
+use super::StoreError;
+
 /// The pause before the allocation is tried again.
 const PAUSE: Duration = Duration::from_millis(500);
 /// Space for what opening writes in addition to the content of the WAL.
@@ -69,6 +71,22 @@ impl Reserve {
         }
     }
 
+    /// Allocates the file like [`Self::hold`]. Fails if there is no room, or if the file cannot be made for
+    /// another reason.
+    pub(super) fn hold_to_write(&mut self) -> Result<(), StoreError> {
+        self.hold().map_err(|error| match error {
+            Errno::NOSPC | Errno::DQUOT => StoreError::DiskFull {
+                reason: error.to_string(),
+            },
+            _ => {
+                let path = self.path.display();
+                StoreError::write_failed(format!(
+                    "{path}, which keeps some room for a full disk, cannot be written: {error}"
+                ))
+            }
+        })
+    }
+
     /// Deletes the file, which frees its space.
     pub(super) fn give(&mut self) {
         match fs::remove_file(&self.path) {
@@ -114,6 +132,20 @@ mod tests {
             reserve.hold(),
             Err(Errno::NOSPC),
             "it is too soon to ask again"
+        );
+        let full = reserve.hold_to_write();
+        assert!(matches!(full, Err(StoreError::DiskFull { .. })), "{full:?}");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_made_is_no_full_disk() {
+        let home = tempfile::tempdir().unwrap();
+        fs::create_dir(home.path().join("RESERVE")).unwrap();
+        let refused = Reserve::new(home.path(), 1 << 20).hold_to_write();
+        let reason = refused.unwrap_err().to_string();
+        assert!(
+            reason.contains("RESERVE") && !reason.contains("full:"),
+            "{reason}"
         );
     }
 }

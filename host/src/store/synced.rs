@@ -14,8 +14,10 @@ use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::db_files::log_number;
+use super::db_files::{log_number, manifest_number};
+use super::failed_io::FailedIo;
 use super::trail_file;
+use crate::atomic_file;
 
 pub(super) const NAME: &str = "SYNCED";
 const MAGIC: &[u8; 8] = b"ABIDESY1";
@@ -38,8 +40,11 @@ pub(super) struct SyncedFile {
     db: File,
     /// Its path, to look for its logs.
     path: PathBuf,
-    /// The number of the newest log that was seen there.
+    /// The numbers of the newest log and the newest MANIFEST that were seen there.
     newest_log: u64,
+    newest_manifest: u64,
+    /// Whether that MANIFEST was not there any more when it was last looked for.
+    lacks_manifest: bool,
     /// When a file was last made or removed there, as of the last sync.
     db_changed: Option<SystemTime>,
     is_synced: bool,
@@ -47,27 +52,24 @@ pub(super) struct SyncedFile {
 
 impl SyncedMark {
     /// Reads the file in the data folder `folder`: none if there is none, or if it is damaged.
-    fn read(folder: &Path) -> io::Result<Option<Self>> {
+    fn read(folder: &Path) -> Result<Option<Self>, FailedIo> {
         let path = folder.join(NAME);
-        match fs::read(&path) {
-            Ok(bytes) => {
-                let mark = Self::parse(&bytes);
-                if mark.is_none() {
-                    tracing::warn!(
-                        "{} is damaged; whether the last writes are there is told by `TRAIL` alone",
-                        path.display()
-                    );
-                }
-                Ok(mark)
+        let bytes = atomic_file::read(&path).map_err(FailedIo::of("read", &path))?;
+        Ok(bytes.and_then(|bytes| {
+            let mark = Self::parse(&bytes);
+            if mark.is_none() {
+                tracing::warn!(
+                    "{} is damaged; whether the last writes are there is told by `TRAIL` alone",
+                    path.display()
+                );
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+            mark
+        }))
     }
 
     /// Returns the last acknowledged write that is known of the data folder `folder`. The file is written
     /// after `TRAIL`, which may know more if this one is damaged, or was put back from elsewhere.
-    pub(super) fn known(folder: &Path) -> io::Result<Option<Self>> {
+    pub(super) fn known(folder: &Path) -> Result<Option<Self>, FailedIo> {
         let mark = Self::read(folder)?;
         let noted = trail_file::newest(folder).map(|sequence| Self {
             sequence,
@@ -82,10 +84,7 @@ impl SyncedMark {
     /// Removes this file and `TRAIL`, so that nothing is known.
     pub(super) fn forget(folder: &Path) -> io::Result<()> {
         trail_file::forget(folder)?;
-        match fs::remove_file(folder.join(NAME)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        atomic_file::remove(&folder.join(NAME))
     }
 
     fn parse(bytes: &[u8]) -> Option<Self> {
@@ -125,6 +124,8 @@ impl SyncedFile {
             db: File::open(folder.join("db"))?,
             path: folder.join("db"),
             newest_log: 0,
+            newest_manifest: 0,
+            lacks_manifest: false,
             db_changed: None,
             is_synced: false,
         })
@@ -156,17 +157,32 @@ impl SyncedFile {
     }
 
     /// Returns the number of the live log if it has lost its name: writes to it succeed all the same, and
-    /// are gone when the process ends.
+    /// are gone when the process ends. Looks for the MANIFEST, too.
     pub(super) fn lost_log(&mut self) -> io::Result<Option<u64>> {
-        let mut newest = 0;
+        let (mut newest, mut manifest) = (0, 0);
         for entry in fs::read_dir(&self.path)? {
-            newest = newest.max(log_number(&entry?.path()).unwrap_or_default());
+            let path = entry?.path();
+            newest = newest.max(log_number(&path).unwrap_or_default());
+            manifest = manifest.max(manifest_number(&path).unwrap_or_default());
         }
+        self.lacks_manifest = manifest < self.newest_manifest;
+        self.newest_manifest = manifest.max(self.newest_manifest);
         if newest < self.newest_log {
             return Ok(Some(self.newest_log));
         }
         self.newest_log = newest;
         Ok(None)
+    }
+
+    /// Whether the live MANIFEST had lost its name when that was last looked for.
+    pub(super) fn lacks_manifest(&self) -> bool {
+        self.lacks_manifest
+    }
+
+    /// Has the MANIFEST that is missing be missed no more.
+    pub(super) fn forget_manifest(&mut self) {
+        self.newest_manifest = 0;
+        self.lacks_manifest = false;
     }
 
     /// Syncs what was written last.

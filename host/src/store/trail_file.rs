@@ -25,7 +25,7 @@ use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::trail::{SessionChecksum, TracedGroup};
-use crate::atomic_file::sync_folder;
+use crate::atomic_file::{remove, sync_folder};
 
 pub(super) const NAME: &str = "TRAIL";
 const OLD: &str = "TRAIL.old";
@@ -147,10 +147,7 @@ pub(super) fn newest(folder: &Path) -> Option<u64> {
 /// Removes the files.
 pub(super) fn forget(folder: &Path) -> io::Result<()> {
     for name in [NAME, OLD] {
-        match fs::remove_file(folder.join(name)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        remove(&folder.join(name))?;
     }
     Ok(())
 }

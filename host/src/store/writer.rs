@@ -101,12 +101,16 @@ pub(super) fn run(core: &Core, reserve: Reserve, marks: Marks, acknowledged: u64
             WriterTask::Group(group, bytes) => {
                 is_tidied = false;
                 writer.group(group, bytes);
+                if writer.synced.lacks_manifest() {
+                    writer.rescue_manifest();
+                }
             }
             WriterTask::Job(job) => writer.job(job),
             // The cause was logged when the write failed.
             WriterTask::Idle if writer.is_failing() => writer.probe(),
             WriterTask::Idle if writer.has_lost_its_folder() => {}
             WriterTask::Idle if writer.unflushed() > 0 && writer.rescue_log() => {}
+            WriterTask::Idle if writer.has_lost_its_manifest() => writer.rescue_manifest(),
             WriterTask::Idle if writer.unflushed() > IDLE_FLUSH_BYTES => writer.flush_quietly(),
             WriterTask::Idle if !mem::replace(&mut is_tidied, true) => {
                 writer.sync_marks();
@@ -120,6 +124,9 @@ pub(super) fn run(core: &Core, reserve: Reserve, marks: Marks, acknowledged: u64
         health.ended = Some(Instant::now());
     }
     writer.rescue_log();
+    if writer.has_lost_its_manifest() {
+        writer.rescue_manifest();
+    }
     if writer.unflushed() > CLOSE_FLUSH_BYTES && !writer.has_lost_its_folder() {
         writer.flush_quietly();
     }
@@ -187,9 +194,7 @@ impl WriterLoop<'_> {
 
     fn write(&mut self, group: &[Write], bytes: usize) -> Result<(), StoreError> {
         self.revive()?;
-        self.reserve.hold().map_err(|error| StoreError::DiskFull {
-            reason: error.to_string(),
-        })?;
+        self.reserve.hold_to_write()?;
         let created: u64 = group.iter().map(|write| write.created).sum();
         let closed: u64 = group.iter().map(|write| write.closed).sum();
         let counts = match created + closed {
@@ -302,9 +307,7 @@ impl WriterLoop<'_> {
 
     /// Writes the present counts, synced.
     fn write_counts(&mut self) -> Result<(), StoreError> {
-        self.reserve.hold().map_err(|error| StoreError::DiskFull {
-            reason: error.to_string(),
-        })?;
+        self.reserve.hold_to_write()?;
         let counts = StoredCounts {
             created: self.core.created.load(Ordering::Relaxed),
             closed: self.core.closed.load(Ordering::Relaxed),

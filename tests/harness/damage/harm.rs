@@ -38,7 +38,12 @@ pub struct Damaged {
     pub file: PathBuf,
     /// What was done to it, in words.
     pub what: String,
+    /// Whether some of its bytes were changed and its end was not, where a table has its index.
+    pub spares_end: bool,
 }
+
+/// What a table's index, its properties and its footer take at its end, at most, in bytes.
+const END_BYTES: usize = 32 << 10;
 
 /// Damages a file of that kind at a drawn place: none if there is no file that can be damaged so.
 pub fn damage(
@@ -59,6 +64,7 @@ pub fn damage(
         return Ok(Some(Damaged {
             file,
             what: "deleted".to_owned(),
+            spares_end: false,
         }));
     }
     let mut bytes = fs::read(&file)?;
@@ -80,9 +86,15 @@ pub fn damage(
             format!("cut to {at} bytes")
         }
     };
+    let is_before_end = at + BLOCK_BYTES + END_BYTES <= bytes.len();
+    let spares_end = is_before_end && matches!(harm, Harm::Flip | Harm::Zero);
     // In place: the owner of a daemon that lives may have the file open.
     fs::write(&file, bytes)?;
-    Ok(Some(Damaged { file, what }))
+    Ok(Some(Damaged {
+        file,
+        what,
+        spares_end,
+    }))
 }
 
 /// Returns the length of a file up to its last byte that is not zero: files are preallocated, and damage

@@ -18,6 +18,11 @@ const START: Duration = Duration::from_secs(120);
 /// How long a daemon may need to stop.
 const STOP: Duration = Duration::from_secs(30);
 
+/// The kind of files that have so many blocks that one holds the records of few sessions, and what part of
+/// all sessions a damaged place of theirs may touch: one in so many.
+const LONG_TABLES: &str = "table log";
+const FEW: usize = 4;
+
 /// What is to be done.
 #[derive(Clone, Debug)]
 pub(crate) struct Case {
@@ -89,6 +94,14 @@ impl Case {
                 false => End::Failed(format!("refused without a remedy: {reason}")),
             },
             DamagedStart::Neither(why) => End::Failed(why),
+        };
+        let end = match end {
+            End::Named(named)
+                if self.kind == LONG_TABLES && damaged.spares_end && named > known.len() / FEW =>
+            {
+                End::Failed(format!("one damaged place names {named} sessions"))
+            }
+            end => end,
         };
         if let (End::Failed(_), Ok(keep)) = (&end, std::env::var("ABIDE_DAMAGE_KEEP")) {
             let name = [&self.kind, self.harm.name(), self.death.name()].join("-");

@@ -31,10 +31,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "system_user",
         ],
     ),
-    ("engine", &["domain", "atomic_file"]),
+    ("engine", &["domain", "atomic_file", "checksummed"]),
     // Does nothing without the feature `faults`.
     ("failpoint", &[]),
     ("atomic_file", &[]),
+    ("checksummed", &[]),
     ("allocator", &[]),
     // Does nothing without the feature `faults`.
     ("deliberate_bugs", &["domain"]),
@@ -46,6 +47,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "deliberate_bugs",
             "allocator",
             "atomic_file",
+            "checksummed",
             "private_files",
         ],
     ),
@@ -97,6 +99,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "failpoint",
             "deliberate_bugs",
             "atomic_file",
+            "checksummed",
             "allocator",
             "plain_text",
             "private_files",

@@ -20,19 +20,16 @@
 //! | `error` | why a backup or a restore was not done |
 //! | `manifest` | the file `BACKUP` |
 //! | `target` | the folder that takes a backup |
-//! | `scratch` | the folder for the checkpoint |
 //! | `take` | takes a backup |
 //! | `restore` | restores one |
 
 mod error;
 mod manifest;
 mod restore;
-mod scratch;
 mod take;
 mod target;
 
 pub use error::{BackupError, RestoreError};
 pub use manifest::{BackupFile, BackupManifest};
 pub use restore::{Restored, restore};
-pub(super) use scratch::remove_scratch;
 pub use take::BackupJob;

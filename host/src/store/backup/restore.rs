@@ -11,22 +11,26 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
 use super::error::RestoreError;
 use super::manifest::{BackupFile, BackupManifest};
+use super::target::is_backup;
 use crate::atomic_file::sync_folder;
 use crate::store::{
     SessionCounts, Store, StoreOptions,
     failed_io::FailedIo,
     file_copy::{Copied, CopyError, copy},
+    inside::is_inside,
 };
 
 /// The files of a backup that are no part of a data folder.
 const NOT_RESTORED: &str = "abide.toml";
+const MOUNTED: &str = "is where a file system is mounted, and cannot be replaced; a folder in it can be the \
+                       data folder";
 
 /// What was restored.
 #[derive(Clone, Debug)]
@@ -43,6 +47,12 @@ pub fn restore(
     options: StoreOptions,
 ) -> Result<Restored, RestoreError> {
     let manifest = BackupManifest::read(backup)?;
+    if is_inside(data, backup).map_err(FailedIo::of("look into", backup))? {
+        return Err(RestoreError::Occupied {
+            folder: data.to_owned(),
+            reason: "is inside of the backup, which stays as it is".to_owned(),
+        });
+    }
     check_free(data)?;
     let unfinished = Unfinished::begin(data)?;
     let restored = fill(backup, &manifest, &unfinished.path, options)
@@ -64,6 +74,19 @@ fn check_free(data: &Path) -> Result<(), RestoreError> {
             reason: reason.to_owned(),
         })
     };
+    match fs::symlink_metadata(data) {
+        Ok(meta) if meta.is_symlink() => {
+            return occupied("is a symbolic link, which cannot be replaced");
+        }
+        Ok(meta) => {
+            let parent = data.parent().and_then(|parent| fs::metadata(parent).ok());
+            if parent.is_some_and(|parent| parent.dev() != meta.dev()) {
+                return occupied(MOUNTED);
+            }
+        }
+        // It is looked into below.
+        Err(_) => {}
+    }
     match fs::read_dir(data) {
         Ok(mut entries) => match entries.next() {
             None => Ok(()),
@@ -162,6 +185,14 @@ impl Unfinished {
         };
         fs::create_dir_all(parent).map_err(FailedIo::of("create", parent))?;
         let path = parent.join(format!(".{}.restoring", name.to_string_lossy()));
+        // It is emptied below.
+        if is_backup(&path).map_err(FailedIo::of("look into", &path))? {
+            return Err(RestoreError::Occupied {
+                folder: path,
+                reason: "holds a backup, and has the name of what an unfinished restore has left"
+                    .to_owned(),
+            });
+        }
         match DirBuilder::new().mode(0o700).create(&path) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => {
                 return Err(FailedIo::of("create", &path)(error).into());
@@ -203,10 +234,7 @@ impl Unfinished {
         fs::rename(&self.path, data).map_err(|error| match error.kind() {
             ErrorKind::ResourceBusy | ErrorKind::CrossesDevices => RestoreError::Occupied {
                 folder: data.to_owned(),
-                reason:
-                    "is where a file system is mounted, and cannot be replaced; a folder in it \
-                         can be the data folder"
-                        .to_owned(),
+                reason: MOUNTED.to_owned(),
             },
             ErrorKind::DirectoryNotEmpty => RestoreError::Occupied {
                 folder: data.to_owned(),

@@ -10,7 +10,6 @@ use rustix::process::setpriority_process;
 
 use super::error::BackupError;
 use super::manifest::{BackupFile, BackupManifest};
-use super::scratch::BackupScratch;
 use super::target::Target;
 use crate::atomic_file::sync_folder;
 use crate::domain::{Digest, UnixMillis};
@@ -19,6 +18,7 @@ use crate::store::db_files::log_number;
 use crate::store::failed_io::FailedIo;
 use crate::store::file_copy::{Copied, copy};
 use crate::store::recovery::{Examined, examine};
+use crate::store::scratch::{BACKUP, ScratchFolder};
 use crate::store::synced::{SyncedFile, SyncedMark};
 use crate::store::{Store, StoreError};
 
@@ -107,14 +107,15 @@ impl Taking<'_> {
     /// Writes everything but the manifest, synced. Returns the store's number of the last operation in
     /// the backup, and its files.
     fn fill(&self, job: BackupJob<'_>) -> Result<(u64, Vec<BackupFile>), BackupError> {
-        let scratch = BackupScratch::create(self.data);
+        let scratch = ScratchFolder::create(&self.data.join(BACKUP));
         let scratch = scratch.map_err(FailedIo::of("create a folder in", self.data))?;
-        self.checkpoint(&scratch.db())?;
+        let checkpoint = scratch.path().join("db");
+        self.checkpoint(&checkpoint)?;
         // Of this thread alone, and not before: a checkpoint holds locks that writes need. A failure
         // costs the others some of their time.
         let _ = setpriority_process(None, NICE);
         // After the checkpoint: a component is stored before what depends on it.
-        let sources = self.sources(&scratch.db())?;
+        let sources = self.sources(&checkpoint)?;
         self.check_room(&sources, job.reserve_bytes)?;
         for name in ["db", COMPONENTS] {
             let folder = self.folder.join(name);
@@ -130,7 +131,7 @@ impl Taking<'_> {
             let folder = self.folder.join(name);
             sync_folder(&folder).map_err(FailedIo::of("sync", &folder))?;
         }
-        let sequence = self.verify(&scratch.db())?;
+        let sequence = self.verify(&checkpoint)?;
         files.push(self.write_synced(sequence)?);
         sync_folder(self.folder).map_err(FailedIo::of("sync", self.folder))?;
         self.go_on()?;

@@ -9,9 +9,18 @@ use super::error::BackupError;
 use super::manifest;
 use crate::atomic_file::sync_folder;
 use crate::store::failed_io::FailedIo;
+use crate::store::inside::is_inside;
 
 /// The file that marks a backup that is not complete.
 const PARTIAL: &str = "BACKUP.partial";
+
+/// Whether a folder holds a backup, or the beginning of one.
+pub(super) fn is_backup(folder: &Path) -> io::Result<bool> {
+    let mut names = [manifest::NAME, PARTIAL].into_iter();
+    names.try_fold(false, |found, name| {
+        Ok(found || fs::exists(folder.join(name))?)
+    })
+}
 
 /// A folder that takes a backup.
 #[derive(Debug)]
@@ -78,11 +87,7 @@ impl Target {
         if !self.folder.is_dir() {
             return Ok(Some("it is not a folder; name another path"));
         }
-        if self
-            .folder
-            .canonicalize()?
-            .starts_with(data.canonicalize()?)
-        {
+        if is_inside(&self.folder, data)? {
             return Ok(Some("it is inside of the data folder; name another path"));
         }
         let has = |name: &str| fs::exists(self.folder.join(name));

@@ -5,13 +5,15 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
-use crate::atomic_file::{is_temporary, sync_folder};
+use crate::atomic_file::{is_temporary, read, remove, sync_folder};
+use crate::checksummed::{check_json, unseal};
 use crate::domain::Digest;
 use crate::store::{
     failed_io::FailedIo,
     file_copy::{CopyError, copy},
-    format::{Format, read_format},
+    format::{Format, SALVAGING, read_format},
     kept_aside::ASIDE,
+    scratch,
 };
 
 /// Files of a data folder that belong to its database, to its owner or to its disk, or that can be made
@@ -21,6 +23,7 @@ const OWN: [&str; 15] = [
     "cache",
     "lost+found",
     "FORMAT",
+    SALVAGING,
     "SYNCED",
     "TRAIL",
     "TRAIL.old",
@@ -29,9 +32,8 @@ const OWN: [&str; 15] = [
     "DAMAGED",
     "mending",
     "db.mended",
-    "checking",
-    "checking.db",
-    "backup-scratch",
+    scratch::CHECK,
+    scratch::BACKUP,
 ];
 
 /// Returns what is damaged of it, and keeps a start from opening the store or a session from going on.
@@ -44,8 +46,21 @@ pub(super) fn damaged_beside(data: &Path) -> Vec<String> {
         }
         Err(error) => damaged.push(error.to_string()),
     }
+    let last_good = data.join("last-good");
+    if let Ok(Some(bytes)) = read(&last_good)
+        && let Err(unfit) = unseal(&bytes)
+    {
+        damaged.push(format!("{}: {unfit}", last_good.display()));
+    }
     let components = fs::read_dir(data.join("components")).into_iter().flatten();
     for path in components.flatten().map(|entry| entry.path()) {
+        if path.extension().is_some_and(|end| end == "json") {
+            let unfit = fs::read(&path).map(|text| check_json(&text));
+            if let Ok(Err(unfit)) = unfit {
+                damaged.push(format!("{}: {unfit}", path.display()));
+            }
+            continue;
+        }
         let stem = path.file_stem().and_then(|stem| stem.to_str());
         let Some(digest) = stem.and_then(Digest::from_hex) else {
             continue;
@@ -106,12 +121,7 @@ fn copy_tree(from: &Path, to: &Path, lost: &mut Vec<String>) -> Result<(), Faile
             Ok(_) => {}
             Err(CopyError::Read(error)) => {
                 // A part of it is worse than none.
-                match fs::remove_file(to) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                        return Err(FailedIo::of("remove", to)(error));
-                    }
-                    _ => {}
-                }
+                remove(to).map_err(FailedIo::of("remove", to))?;
                 return unreadable(&error);
             }
             Err(error) => return Err(error.named(from, to)),

@@ -15,6 +15,8 @@ pub enum SalvageError {
     Io(FailedIo),
     #[error("{} is not empty; name a folder that does not exist yet", .0.display())]
     NotEmpty(PathBuf),
+    #[error("{} holds what a salvage that was cut short has left; remove it, or name another folder", .0.display())]
+    Unfinished(PathBuf),
     #[error("{} is inside of the data folder; name another path", .0.display())]
     Inside(PathBuf),
     /// RocksDB makes nothing of the files.

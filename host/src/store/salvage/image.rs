@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::domain::DamagedFile;
 use crate::store::{
@@ -15,6 +15,7 @@ use crate::store::{
     link::link,
     options::StoreOptions,
     recovery::{Examined, Manifest},
+    scratch::ScratchFolder,
 };
 
 use super::around::{Blocked, check_end};
@@ -31,25 +32,6 @@ pub(super) struct StoreImage {
     _folder: ScratchFolder,
 }
 
-/// A folder that is removed with all that it holds.
-struct ScratchFolder(PathBuf);
-
-impl ScratchFolder {
-    fn clear(&self) {
-        if let Err(error) = fs::remove_dir_all(&self.0)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            tracing::warn!("{} cannot be removed: {error}", self.0.display());
-        }
-    }
-}
-
-impl Drop for ScratchFolder {
-    fn drop(&mut self) {
-        self.clear();
-    }
-}
-
 impl StoreImage {
     /// Makes an image of the database in `folder` at `scratch`; what is there is removed. The tables with
     /// the numbers `left_out` are left out. `examined` is what its logs hold, if its MANIFEST can be
@@ -62,8 +44,7 @@ impl StoreImage {
         options: &StoreOptions,
     ) -> Result<Self, SalvageError> {
         let failed = |doing| FailedIo::of(doing, scratch);
-        let scratch_folder = ScratchFolder(scratch.to_owned());
-        scratch_folder.clear();
+        let scratch_folder = ScratchFolder::create(scratch).map_err(failed("create"))?;
         let manifest = Manifest::read(folder).map_err(FailedIo::of("read", folder))?;
         let manifest = manifest.filter(|manifest| manifest.torn_at.is_none() && examined.is_some());
         let Some(manifest) = manifest else {
@@ -80,7 +61,6 @@ impl StoreImage {
             .iter()
             .map(|number| DamagedFile::new(&table_name(*number), "it cannot be read"))
             .collect();
-        fs::create_dir(scratch).map_err(failed("create"))?;
         for number in manifest.tables.keys() {
             let name = table_name(*number);
             match link(&folder.join(&name), &scratch.join(&name)) {
@@ -171,7 +151,6 @@ fn without_manifest(
     options: &StoreOptions,
 ) -> Result<(Db, Vec<DamagedFile>), SalvageError> {
     let failed = |doing| FailedIo::of(doing, scratch);
-    fs::create_dir(scratch).map_err(failed("create"))?;
     let entries = fs::read_dir(folder).map_err(FailedIo::of("look into", folder))?;
     for entry in entries {
         let path = entry.map_err(FailedIo::of("look into", folder))?.path();

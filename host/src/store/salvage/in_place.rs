@@ -12,7 +12,7 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use crate::atomic_file::sync_folder;
+use crate::atomic_file::{remove_folder, sync_folder};
 use crate::domain::SalvageReport;
 use crate::failpoint;
 use crate::store::{
@@ -39,7 +39,7 @@ pub(in crate::store) fn finish_swap(path: &Path) -> io::Result<()> {
         }
         sync_folder(path)?;
     }
-    remove(&path.join(MENDING))
+    remove_folder(&path.join(MENDING))
 }
 
 /// Gives the new database its name, once the damaged one has none any more.
@@ -63,7 +63,7 @@ pub(in crate::store) fn mend(
 ) -> Result<SalvageReport, SalvageError> {
     let failed = |doing| FailedIo::of(doing, path);
     let (db, mending) = (path.join("db"), path.join(MENDING));
-    remove(&mending).map_err(failed("clear"))?;
+    remove_folder(&mending).map_err(failed("clear"))?;
     fs::create_dir(&mending).map_err(failed("create a folder in"))?;
     let target = NewDatabase {
         db: &mending.join("db"),
@@ -94,7 +94,7 @@ pub(in crate::store) fn mend(
         name_it(path)?;
         failpoint::point("mend.named");
         damage::clear(path)?;
-        remove(&mending)
+        remove_folder(&mending)
     };
     swap().map_err(failed("put the new database into"))?;
     log(&report, &aside);
@@ -117,11 +117,4 @@ fn log(report: &SalvageReport, aside: &Path) {
         "the store was damaged, and was written anew; the damaged one is kept in {}",
         aside.display()
     );
-}
-
-fn remove(folder: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }

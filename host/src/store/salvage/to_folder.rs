@@ -5,14 +5,17 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
+use crate::atomic_file::remove;
 use crate::domain::SalvageReport;
 use crate::store::{
     OpenError, Store,
     failed_io::FailedIo,
-    folder_lock::{lock, release},
-    format::{read_format, write_newest_format},
+    folder_lock::{lock_to_read, release},
+    format::{SALVAGING, read_format, write_newest_format},
+    inside::is_inside,
     options::StoreOptions,
     recovery::{Examined, examine},
+    scratch::ScratchFolder,
     synced::{SyncedFile, SyncedMark},
 };
 
@@ -33,7 +36,7 @@ pub fn check(
 ) -> Result<SalvageReport, SalvageError> {
     let lock = lock_store(data)?;
     let checked = check_locked(data, options, tell);
-    release(&lock);
+    lock.iter().for_each(release);
     checked
 }
 
@@ -42,7 +45,9 @@ fn check_locked(
     options: &StoreOptions,
     tell: &mut dyn FnMut(u64),
 ) -> Result<SalvageReport, SalvageError> {
-    let (db, scratch) = (data.join("db"), data.join("checking"));
+    let db = data.join("db");
+    let scratch = ScratchFolder::for_check(data).map_err(FailedIo::of("check", data))?;
+    let (image, rewritten) = (scratch.path().join("image"), scratch.path().join("db"));
     let examined = examine_db(data)?;
     let examined = examined.as_ref();
     let beside = damaged_beside(data);
@@ -50,20 +55,16 @@ fn check_locked(
         report.lost.extend(beside);
         report
     };
-    let read = rewrite(&db, &scratch, examined, None, options, tell)?.report;
+    let read = rewrite(&db, &image, examined, None, options, tell)?.report;
     if read.damaged_files.is_empty() {
         return Ok(with_those_beside(read));
     }
     // What is lost with a damaged table shows once the rest is written anew.
-    let rewritten = data.join("checking.db");
     let target = NewDatabase {
         db: &rewritten,
         order: None,
     };
-    let written = rewrite(&db, &scratch, examined, Some(&target), options, tell);
-    if let Err(error) = fs::remove_dir_all(&rewritten) {
-        tracing::warn!("{} cannot be removed: {error}", rewritten.display());
-    }
+    let written = rewrite(&db, &image, examined, Some(&target), options, tell);
     // Without the room for it, the first reading tells of more than is lost.
     Ok(with_those_beside(
         written.map_or(read, |written| written.report),
@@ -84,7 +85,7 @@ pub fn salvage(
 ) -> Result<SalvageReport, SalvageError> {
     let lock = lock_store(data)?;
     let salvaged = write_all(data, new, options, tell);
-    release(&lock);
+    lock.iter().for_each(release);
     let report = salvaged?;
     // Histories are cut when it is opened; this shows as well that it can be.
     Store::open(new, options.clone())?.close();
@@ -101,6 +102,8 @@ fn write_all(
         return Err(SalvageError::Inside(new.to_owned()));
     }
     make_empty(new)?;
+    let mark = new.join(SALVAGING);
+    fs::write(&mark, "").map_err(FailedIo::of("write into", new))?;
     let examined = examine_db(data)?;
     let target = NewDatabase {
         db: &new.join("db"),
@@ -116,20 +119,21 @@ fn write_all(
         tell,
     )?;
     copy_others(data, new, &mut rewritten.report.lost)?;
-    let mark = SyncedMark {
+    let synced = SyncedMark {
         sequence: rewritten.last_sequence,
         closed: false,
     };
     let marked =
-        SyncedFile::open(new).and_then(|mut file| file.write(mark).and_then(|()| file.sync()));
+        SyncedFile::open(new).and_then(|mut file| file.write(synced).and_then(|()| file.sync()));
     marked.map_err(FailedIo::of("write into", new))?;
     // Last: a folder without it is no store.
     write_newest_format(new)?;
+    remove(&mark).map_err(FailedIo::of("remove", &mark))?;
     Ok(rewritten.report)
 }
 
 /// Takes the lock on a data folder that holds a store, or did.
-fn lock_store(data: &Path) -> Result<fs::File, SalvageError> {
+fn lock_store(data: &Path) -> Result<Option<fs::File>, SalvageError> {
     if !fs::exists(data.join("db")).map_err(FailedIo::of("look into", data))? {
         return Err(SalvageError::Open(OpenError::NotAStore {
             path: data.to_owned(),
@@ -141,13 +145,13 @@ fn lock_store(data: &Path) -> Result<fs::File, SalvageError> {
         Err(error @ (OpenError::NewerFormat { .. } | OpenError::NewerPart { .. })) => {
             Err(error.into())
         }
-        _ => Ok(lock(data)?),
+        _ => Ok(lock_to_read(data)?),
     }
 }
 
 /// Returns what the database's files hold, if its MANIFEST can be read.
 fn examine_db(data: &Path) -> Result<Option<Examined>, FailedIo> {
-    let mark = SyncedMark::known(data).map_err(FailedIo::of("look into", data))?;
+    let mark = SyncedMark::known(data)?;
     examine(data, mark).map_err(FailedIo::of("look into", data))
 }
 
@@ -155,6 +159,9 @@ fn make_empty(new: &Path) -> Result<(), SalvageError> {
     match fs::read_dir(new) {
         Ok(mut entries) => match entries.next() {
             None => Ok(()),
+            Some(_) if new.join(SALVAGING).exists() => {
+                Err(SalvageError::Unfinished(new.to_owned()))
+            }
             Some(_) => Err(SalvageError::NotEmpty(new.to_owned())),
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -163,12 +170,4 @@ fn make_empty(new: &Path) -> Result<(), SalvageError> {
         }
         Err(error) => Err(FailedIo::of("look into", new)(error).into()),
     }
-}
-
-/// Whether a path, which need not exist, is inside of a folder that does.
-fn is_inside(path: &Path, folder: &Path) -> io::Result<bool> {
-    let folder = folder.canonicalize()?;
-    let path = std::path::absolute(path)?;
-    let existing = path.ancestors().find_map(|above| above.canonicalize().ok());
-    Ok(existing.is_some_and(|above| above.starts_with(folder)))
 }

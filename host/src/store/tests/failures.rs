@@ -169,6 +169,42 @@ fn what_a_removed_log_held_is_kept() {
 }
 
 #[test]
+fn a_removed_manifest_is_put_back() {
+    for waits in [false, true] {
+        let home = folder();
+        let data = home.path().join("data");
+        let store = open(&data);
+        let mut owner = Owner::create(&store, id("s"));
+        owner.turn("before");
+        owner.settle();
+        // So that only the MANIFEST knows where the turn is.
+        store.flush().unwrap();
+        owner.turn("in the log");
+        owner.settle();
+        let manifests = || {
+            let files = fs::read_dir(data.join("db")).unwrap();
+            let names = files.map(|entry| entry.unwrap().path());
+            names.filter(|path| path.to_string_lossy().contains("/MANIFEST-"))
+        };
+        manifests().for_each(|manifest| fs::remove_file(manifest).unwrap());
+        if waits {
+            until(|| manifests().next().is_some());
+        }
+        owner.turn("after");
+        owner.settle();
+        until(|| manifests().next().is_some());
+        let copy = home.path().join("copy");
+        copy_tree(&data, &copy);
+        let copied = open(&copy);
+        assert_eq!(
+            copied.load(&owner.id).unwrap().as_ref(),
+            Some(&owner.session)
+        );
+        copied.close();
+    }
+}
+
+#[test]
 fn a_folder_that_is_gone_takes_no_write_until_it_is_back() {
     let home = folder();
     let data = home.path().join("data");

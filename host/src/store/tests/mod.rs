@@ -1,6 +1,7 @@
 //! Tests of the whole store: what it returns must equal the result of the domain's fold.
 
 mod backup;
+mod beside;
 mod failures;
 mod folder;
 mod lifecycle;

@@ -98,6 +98,32 @@ fn a_restore_overwrites_nothing_and_begins_anew_after_one_that_was_killed() {
 }
 
 #[test]
+fn a_restore_says_at_once_what_it_cannot_replace_and_leaves_backups_alone() {
+    let home = folder();
+    let (store, _owner) = store_with(&home.path().join("data"), 3);
+    let backup = home.path().join("backup");
+    back_up(&store, &backup).unwrap();
+    let empty = home.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    let link = home.path().join("link");
+    std::os::unix::fs::symlink(&empty, &link).unwrap();
+    let other = home.path().join(".new.restoring");
+    back_up(&store, &other).unwrap();
+    let files = |name| files_of(home.path(), name);
+    let before = (files("backup"), files(".new.restoring"));
+    for (data, reason) in [
+        (&link, "symbolic link"),
+        (&backup.join("data"), "inside of the backup"),
+        (&home.path().join("new"), "holds a backup"),
+    ] {
+        let refused = restored(&backup, data).unwrap_err().to_string();
+        assert!(refused.contains(reason), "{reason}: {refused}");
+    }
+    assert_eq!((files("backup"), files(".new.restoring")), before);
+    assert_eq!(fs::read_dir(&empty).unwrap().count(), 0);
+}
+
+#[test]
 fn a_folder_that_was_put_back_by_hand_is_cut() {
     let home = folder();
     let data = home.path().join("data");

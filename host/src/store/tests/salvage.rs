@@ -1,7 +1,6 @@
 //! Damaged tables: whatever is damaged, a session is whole, or it is named.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use rand::rngs::StdRng;
@@ -13,8 +12,8 @@ use crate::store::damage;
 use crate::store::recovery::Manifest;
 
 /// A closed store with sessions of every kind, and their owners.
-struct Stored {
-    home: TempDir,
+pub(super) struct Stored {
+    pub(super) home: TempDir,
     owners: Vec<Owner>,
 }
 
@@ -23,7 +22,7 @@ fn noise(draw: &mut StdRng, bytes: usize) -> String {
     (0..bytes).map(|_| draw.random_range('!'..'~')).collect()
 }
 
-fn stored(seed: u64) -> Stored {
+pub(super) fn stored(seed: u64) -> Stored {
     let mut draw = StdRng::seed_from_u64(seed);
     let home = folder();
     let store = open(&home.path().join("data"));
@@ -65,7 +64,7 @@ fn stored(seed: u64) -> Stored {
 }
 
 impl Stored {
-    fn data(&self) -> PathBuf {
+    pub(super) fn data(&self) -> PathBuf {
         self.home.path().join("data")
     }
 
@@ -137,7 +136,7 @@ fn tables_of(data: &Path) -> Vec<(PathBuf, String)> {
     tables.collect()
 }
 
-fn salvaged(data: &Path, new: &Path) -> SalvageReport {
+pub(super) fn salvaged(data: &Path, new: &Path) -> SalvageReport {
     salvage(data, new, &StoreOptions::default(), &mut |_| {}).unwrap()
 }
 
@@ -157,57 +156,6 @@ fn a_sound_store_is_found_sound_and_is_salvaged_whole() {
     // What it was read from is as it was.
     let store = open(&stored.data());
     assert_eq!(stored.check(&store, &report), 12);
-}
-
-#[test]
-fn a_check_sees_what_is_damaged_beside_the_store() {
-    let stored = stored(10);
-    let data = stored.data();
-    let checked = || check(&data, &StoreOptions::default(), &mut |_| {}).unwrap();
-    assert!(checked().is_sound());
-    let name = format!("{}.wasm", Digest::of(b"a component"));
-    let component = data.join("components").join(name);
-    fs::create_dir(data.join("components")).unwrap();
-    fs::write(&component, "a component").unwrap();
-    assert!(checked().is_sound());
-    fs::write(&component, "another").unwrap();
-    fs::write(data.join("FORMAT"), "").unwrap();
-    assert_eq!(checked().lost.len(), 2, "{:?}", checked());
-}
-
-#[test]
-fn what_is_beside_the_store_is_salvaged_but_not_what_is_incomplete() {
-    let stored = stored(8);
-    let (data, new) = (stored.data(), stored.home.path().join("new"));
-    fs::create_dir(data.join("components")).unwrap();
-    for name in ["last-good", "components/a.wasm"] {
-        fs::write(data.join(name), name).unwrap();
-    }
-    // A killed process has left them.
-    let left = [".FORMAT.7", ".last-good.7", "components/.b.wasm.7"];
-    for name in left {
-        fs::write(data.join(name), name).unwrap();
-    }
-    fs::create_dir(data.join("cache")).unwrap();
-    let report = salvaged(&data, &new);
-    assert!(report.is_sound(), "{report:?}");
-    assert!(!new.join("cache").exists());
-    let inside = salvage(
-        &data,
-        &data.join("components/x/y"),
-        &StoreOptions::default(),
-        &mut |_| {},
-    );
-    assert!(matches!(inside, Err(SalvageError::Inside(_))), "{inside:?}");
-    assert!(!data.join("components/x").exists());
-    let mode = fs::metadata(&new).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o700);
-    for name in ["last-good", "components/a.wasm"] {
-        assert_eq!(fs::read_to_string(new.join(name)).unwrap(), name);
-    }
-    for name in left {
-        assert!(!new.join(name).exists(), "{name}");
-    }
 }
 
 /// Damages a table.
