@@ -15,7 +15,7 @@ COMPONENTS := $(PLUGINS:%=-p %) -p hostile -p scripted -p chat
 UNOPTIMISED := $(foreach crate,abide abide-tests abide-rivals,--config profile.release.package.$(crate).opt-level=0)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tools build demo matrix trajectory model real-model real-tools measure measure-first-token measure-backup measure-scale bench bench-peers test power-cuts old-and-new chaos damage api-fuzz lint doc deny
+.PHONY: help setup setup-tools build demo matrix trajectory model real-model real-tools measure measure-first-token measure-backup measure-trials measure-scale bench bench-peers test power-cuts old-and-new chaos damage api-fuzz lint doc deny
 
 help: ## Show what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,14 +34,14 @@ matrix: PROGRAM := abide-save-matrix
 trajectory: PROGRAM := abide-agent-soak
 real-tools: PROGRAM := abide-listed-tools
 real-model: PROGRAM := abide-real-model
-measure measure-first-token measure-backup measure-scale: PROGRAM := abide-measure
+measure measure-first-token measure-backup measure-trials measure-scale: PROGRAM := abide-measure
 bench-peers: PROGRAM := abide-rivals
 old-and-new: PROGRAM := abide-old-and-new abide-test-tools
 damage: PROGRAM := abide-damage abide-test-tools
 damage: GUEST_PACKAGES := $(PLUGINS:%=-p %) -p scripted
 api-fuzz: PROGRAM := abide-api-fuzz abide-test-tools
 api-fuzz: GUEST_PACKAGES := $(PLUGINS:%=-p %) -p scripted
-measure measure-first-token measure-scale bench bench-peers test old-and-new: GUEST_PACKAGES := $(COMPONENTS)
+measure measure-first-token measure-trials measure-scale bench bench-peers test old-and-new: GUEST_PACKAGES := $(COMPONENTS)
 
 build: setup ## Build dist/abide and dist/plugins/*.wasm
 	$(CARGO) build --locked --release --workspace --bin abide $(PROGRAM:%=--bin %)
@@ -92,6 +92,9 @@ bench-peers: build ## Compare Abide with Restate, workerd and bare RocksDB: ROUN
 
 measure-backup: build ## Measure what backups cost the clients of a running daemon
 	@ABIDE_BIN=dist/abide ABIDE_GUESTS=dist/plugins $(TARGET)/release/abide-measure backup
+
+measure-trials: build ## Measure the trial of a new component on stored sessions: SESSIONS=100000
+	@ABIDE_BIN=dist/abide ABIDE_GUESTS=$(GUESTS) $(TARGET)/release/abide-measure trials $(if $(SESSIONS),--sessions $(SESSIONS))
 
 # The stores are kept in DATA: making a million sessions takes the better part of it.
 measure-scale: build ## Measure up to a million sessions, and draw the figures (DATA=folder)

@@ -25,6 +25,7 @@ mod restarts;
 mod state;
 mod told;
 mod tool;
+mod trials;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -140,6 +141,15 @@ enum Measurement {
         #[arg(long, default_value_t = 5, value_parser = value_parser!(u32).range(1..))]
         rounds: u32,
     },
+    /// The trial of a plugin's new component on stored sessions: its time and memory, what clients of
+    /// another plugin feel, and the pause of its restart beside that of another one
+    Trials {
+        #[arg(long, default_value_t = 100_000)]
+        sessions: usize,
+        /// Restarts with and without a new component; the pauses are medians
+        #[arg(long, default_value_t = 3, value_parser = value_parser!(u32).range(1..))]
+        rounds: u32,
+    },
     /// A new worker that cannot take over, in every way and before and after the hand-over: how
     /// long clients wait (some minutes: a standby that hangs is given two)
     BootFailures,
@@ -176,6 +186,7 @@ async fn main() -> ExitCode {
             seconds,
             rounds,
         } => backup::measure(store, Duration::from_secs(seconds), rounds).await,
+        Measurement::Trials { sessions, rounds } => trials::measure(sessions, rounds).await,
         Measurement::BootFailures => boot_failures::measure().await,
     };
     match done {

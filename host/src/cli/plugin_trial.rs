@@ -16,13 +16,15 @@ use super::text::counted;
 use super::way_back::read_export;
 use crate::config::Config;
 use crate::daemon::OfflineTrial;
-use crate::domain::{PluginTrial, SessionExport, TrialVerdict};
+use crate::domain::{PluginTrial, SessionExport, StayingSession, TrialVerdict};
 use crate::plain_text::inline;
 
 /// How long a daemon may take: it compiles the component, and tries all sessions.
 pub(super) const PATIENCE: Duration = Duration::from_secs(900);
 /// How long it is to try sessions, in milliseconds.
 const BUDGET_MS: u32 = 600_000;
+/// How many sessions are named for each reason.
+const NAMED: usize = 3;
 
 /// The component to try.
 pub(super) struct Subject<'a> {
@@ -131,23 +133,38 @@ async fn on_daemon(
 /// Prints what was found.
 pub(super) fn show(out: &mut Out, found: &PluginTrial) -> std::io::Result<()> {
     out.line(inline(&found.summary()))?;
-    let rows = found.stay.iter().map(|session| {
-        let tone = match session.verdict {
+    let groups = found
+        .stay
+        .chunk_by(|a, b| (a.verdict, &a.text) == (b.verdict, &b.text));
+    let rows = groups.filter_map(|alike| {
+        let first = alike.first()?;
+        let tone = match first.verdict {
             TrialVerdict::Failed => Tone::Bad,
             TrialVerdict::Suspect => Tone::Warn,
             TrialVerdict::Passed | TrialVerdict::Untried => Tone::Plain,
         };
-        vec![
-            Cell::from(session.id.to_string()),
-            Cell::toned(session.verdict.as_str(), tone),
-            inline(&session.text).into_owned().into(),
-        ]
+        let row: Vec<Cell> = vec![
+            names(alike).into(),
+            Cell::toned(first.verdict.as_str(), tone),
+            inline(&first.text).into_owned().into(),
+        ];
+        Some(row)
     });
-    let rows: Vec<Vec<Cell>> = rows.collect();
+    let rows: Vec<_> = rows.collect();
     if rows.is_empty() {
         return Ok(());
     }
     out.text(&table(out, 2, &["session", "verdict", "why"], &rows))
+}
+
+/// Returns the names of sessions of which the same is to be said: the first ones, and how many more.
+fn names(alike: &[StayingSession]) -> String {
+    let named = alike.iter().take(NAMED);
+    let named: Vec<_> = named.map(|session| session.id.as_str()).collect();
+    match alike.len().saturating_sub(NAMED) {
+        0 => named.join(", "),
+        more => format!("{} and {more} more", named.join(", ")),
+    }
 }
 
 /// Fails if not all sessions can be carried on, or are known to be.
@@ -163,4 +180,23 @@ pub(super) fn verdict(file: &Path, found: &PluginTrial) -> Result<(), CliError> 
         ),
     };
     Err(CliError::Failed(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::SessionId;
+
+    #[test]
+    fn sessions_with_one_reason_are_named_together() {
+        let staying = |n: u32| StayingSession {
+            id: SessionId::new(format!("s{n}")).expect("it is one"),
+            verdict: TrialVerdict::Failed,
+            text: String::new(),
+        };
+        let all: Vec<_> = (0..20).map(staying).collect();
+        assert_eq!(names(&all[..1]), "s0");
+        assert_eq!(names(&all[..3]), "s0, s1, s2");
+        assert_eq!(names(&all), "s0, s1, s2 and 17 more");
+    }
 }

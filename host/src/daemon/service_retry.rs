@@ -140,7 +140,9 @@ fn store_remedy(error: &NoStore) -> &'static str {
              `abide store salvage NEW`, and set `data_dir` to NEW, or move the folder away and \
              `abide restore` a backup"
         }
-        NoStore::Open(OpenError::Gone { .. } | OpenError::NotAFolder { .. }) => {
+        NoStore::Open(
+            OpenError::Gone { .. } | OpenError::NotAFolder { .. } | OpenError::HalfSalvaged { .. },
+        ) => {
             "mount the disk, or put the data folder back, and the store is opened by itself. Or stop \
              the daemon, and `abide restore` a backup"
         }
@@ -181,6 +183,7 @@ mod tests {
                 reason: reason(),
             },
             OpenError::NotAFolder { path: path() },
+            OpenError::HalfSalvaged { path: path() },
             OpenError::Gone { path: path() },
             OpenError::Io(FailedIo {
                 doing: "open",

@@ -84,6 +84,12 @@ pub enum OpenError {
         /// What the folder holds instead.
         reason: String,
     },
+    /// A salvage has begun to write a store there.
+    #[error(
+        "{path} holds what a salvage that was cut short has left; remove it and salvage again, or set \
+         `data_dir` to another folder"
+    )]
+    HalfSalvaged { path: PathBuf },
     /// The folder held a store, and holds none any more.
     #[error(
         "there is no store in the data folder {path}, where there was one: its disk is not mounted, or it \

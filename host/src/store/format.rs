@@ -172,9 +172,8 @@ fn stored(path: &Path) -> Result<Option<(Written, bool)>, OpenError> {
 /// lost a part is none that may be made anew.
 fn no_format(path: &Path) -> Result<(), OpenError> {
     if fs::exists(path.join(SALVAGING)).map_err(FailedIo::of("look into", path))? {
-        return Err(OpenError::NotAStore {
+        return Err(OpenError::HalfSalvaged {
             path: path.to_owned(),
-            reason: "a salvage into it was not finished; remove it, and salvage again".to_owned(),
         });
     }
     for (name, what) in [

@@ -41,7 +41,7 @@ fn a_salvage_that_was_cut_short_is_known() {
     fs::write(new.join("SALVAGE.partial"), "").unwrap();
     let refused = Store::open(&new, StoreOptions::default());
     let refused = refused.err().unwrap().to_string();
-    assert!(refused.contains("not finished"), "{refused}");
+    assert!(refused.contains("cut short"), "{refused}");
     let again = salvage(&stored.data(), &new, &StoreOptions::default(), &mut |_| {});
     assert!(
         matches!(again, Err(SalvageError::Unfinished(_))),
