@@ -168,7 +168,7 @@ async fn dry_run(api: &Api, config: Option<Vec<u8>>) -> Result<Answer<PlanReport
 
 fn invalid(problems: Vec<String>) -> Problem {
     let detail = format!(
-        "nothing was drained; correct the configuration: {}",
+        "nothing was drained; put right what is named: {}",
         problems.join("; ")
     );
     Problem::new(ProblemKind::INVALID_CONFIG, detail).fact("problems", problems)

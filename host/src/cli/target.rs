@@ -1,6 +1,7 @@
 //! Finds the daemon's address. A broken configuration must not hide the daemon that can report what
 //! is broken, so only the few keys needed here are read, and all others are ignored.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -60,26 +61,29 @@ pub(crate) fn is_named(global: &Global) -> bool {
 /// Returns the address of the daemon that the options, the environment and the configuration name.
 pub(crate) fn find(global: &Global) -> Result<DaemonAddress, CliError> {
     let named = named(global);
-    let text = config_bytes(&global.config).ok();
-    let text = text.and_then(|bytes| String::from_utf8(bytes).ok());
-    let (mut keys, hint) = match text {
-        Some(text) => match toml::from_str::<ConfigAddress>(&text) {
-            Ok(file) => (file.daemon, String::new()),
-            Err(error) => {
-                let file = global.config.display();
+    let file = global.config.display();
+    let (mut keys, hint) = match config_bytes(&global.config) {
+        Ok(bytes) => match keys_in(&String::from_utf8_lossy(&bytes)) {
+            (keys, None) => (keys, String::new()),
+            (keys, Some(reason)) => {
                 if named.is_none() {
-                    let reason = error.message();
-                    hint(format!(
-                        "warning: {file} cannot be read ({reason}); asking at the default address"
-                    ));
+                    let at = match &keys.listen {
+                        Some(_) => "asking at the address that stands before that",
+                        None => "asking at the default address",
+                    };
+                    hint(format!("warning: {file} cannot be read ({reason}); {at}"));
                 }
-                (
-                    Keys::default(),
-                    format!(" (`{file}` is broken: `abide config check` says where)"),
-                )
+                let hint = format!(" (`{file}` is broken: `abide config check` says where)");
+                (keys, hint)
             }
         },
-        None => (Keys::default(), hint_without_file(global)),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            (Keys::default(), hint_without_file(global))
+        }
+        Err(error) => {
+            let hint = format!(" ({file} cannot be read: {error}; name the daemon with --url)");
+            (Keys::default(), hint)
+        }
     };
     keys.listen = env("ABIDE_DAEMON__LISTEN")
         .map(ListenKeys::One)
@@ -102,6 +106,30 @@ pub(crate) fn find(global: &Global) -> Result<DaemonAddress, CliError> {
         token: token(global, &keys, env)?,
         hint,
     })
+}
+
+/// Returns the keys of a file, and what is wrong with it: then those that stand before the mistake.
+fn keys_in(text: &str) -> (Keys, Option<String>) {
+    let (mut rest, mut wrong) = (text, None);
+    loop {
+        let error = match toml::from_str::<ConfigAddress>(rest) {
+            Ok(file) => return (file.daemon, wrong),
+            Err(error) => error,
+        };
+        // What is before the line of the mistake, and shorter each time.
+        let at = error.span().map_or(0, |span| span.start.min(rest.len()));
+        let before = rest.get(..at).unwrap_or_default();
+        let line = before.rfind('\n').map_or(0, |end| end + 1);
+        wrong.get_or_insert_with(|| error.message().to_owned());
+        if line == 0 {
+            return (Keys::default(), wrong);
+        }
+        rest = match line < rest.len() {
+            true => &rest[..line],
+            // The mistake is the end itself.
+            false => rest[..line - 1].rfind('\n').map_or("", |end| &rest[..=end]),
+        };
+    }
 }
 
 fn hint_without_file(global: &Global) -> String {
@@ -191,6 +219,28 @@ mod tests {
         let file: ConfigAddress =
             toml::from_str("daemon.listen = ['127.0.0.1:2', '[::1]:2']").expect("TOML");
         assert_eq!(first(&file).as_deref(), Some("127.0.0.1:2"));
+    }
+
+    #[test]
+    fn keys_before_a_mistake_are_read() {
+        let good = "[daemon]\nlisten = '127.0.0.1:1'\n";
+        for bad in [
+            "[llm.a]\nx = \n",
+            "y = 'z",
+            "\u{fffd}\n",
+            "[daemon]\n",
+            "a = 1\na = 2\n[b\n",
+        ] {
+            let (keys, wrong) = keys_in(&format!("{good}{bad}"));
+            let listen = keys.listen.as_ref().and_then(ListenKeys::first);
+            assert_eq!(listen, Some("127.0.0.1:1"), "{bad:?}");
+            assert!(wrong.is_some(), "{bad:?}");
+        }
+        assert!(keys_in(good).1.is_none());
+        for bad in ["= 1", "[daemon]\nlisten = 3\n", "x"] {
+            let (keys, wrong) = keys_in(bad);
+            assert!(keys.listen.is_none() && wrong.is_some(), "{bad:?}");
+        }
     }
 
     #[test]

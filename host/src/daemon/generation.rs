@@ -19,6 +19,12 @@ use crate::supervisor::{KILLED_BY_UNKNOWN, KILLED_FOR_MEMORY, StartCause};
 /// How many workers must have died of a SIGKILL of which nobody knows who sent it for that to be
 /// reported, and within which time: from that number on the supervisor pauses.
 const UNKNOWN_KILLS_MIN: usize = 4;
+/// How many workers that somebody else killed are told, if they lived for less than [`KILLS_APART_MS`] on
+/// average.
+const KILLS_MIN: usize = 10;
+const KILLS_APART_MS: u64 = 10 * 1000;
+/// How the death of a worker that was killed is told.
+const KILLED: &str = "died of SIGKILL";
 const UNKNOWN_KILLS_WITHIN_MS: u64 = 10 * 60 * 1000;
 
 /// A worker's generation, and how it came to be started.
@@ -125,13 +131,22 @@ pub(super) fn life(
 pub(super) fn memory_kills<'a>(
     records: impl IntoIterator<Item = &'a RestartRecord>,
 ) -> MemoryKills<UnixMillis> {
-    let (mut by_kernel, mut by_unknown) = (None, Vec::new());
+    let (mut by_kernel, mut by_unknown, mut by_others) = (None, Vec::new(), Vec::new());
     for record in records {
         if record.trigger.contains(KILLED_FOR_MEMORY) {
             by_kernel = by_kernel.max(Some(record.at));
         } else if record.trigger.contains(KILLED_BY_UNKNOWN) {
             by_unknown.push(record.at);
+        } else if record.trigger.contains(KILLED) {
+            by_others.push(record.at);
         }
+    }
+    // Of these, the kernel's account says that it was not the kernel.
+    if by_others.len() >= KILLS_MIN
+        && let (Some(first), Some(last)) = (by_others.iter().min(), by_others.iter().max())
+        && last.since(*first) <= by_others.len() as u64 * KILLS_APART_MS
+    {
+        by_unknown.append(&mut by_others);
     }
     let last = by_unknown.iter().copied().max();
     // One may be a human's.
@@ -249,6 +264,14 @@ mod tests {
         assert_eq!(several.by_unknown, Some(UnixMillis(14 * 60_000)));
         let scattered = memory_kills(&unknown([14, 13, 12, 1]));
         assert_eq!(scattered.by_unknown, None);
+        let at = |second: u64| RestartRecord {
+            at: UnixMillis(second * 1000),
+            ..record(0, KILLED)
+        };
+        let told = |kills: Vec<RestartRecord>| memory_kills(&kills).by_unknown.is_some();
+        assert!(told((0..10).map(at).collect()));
+        assert!(!told((0..9).map(at).collect()));
+        assert!(!told((0..10).map(|n| at(n * 60)).collect()));
     }
 
     #[test]

@@ -141,7 +141,11 @@ fn store_remedy(error: &NoStore) -> &'static str {
              `abide restore` a backup"
         }
         NoStore::Open(
-            OpenError::Gone { .. } | OpenError::NotAFolder { .. } | OpenError::HalfSalvaged { .. },
+            OpenError::Gone { .. }
+            | OpenError::NotAFolder { .. }
+            | OpenError::HalfSalvaged { .. }
+            | OpenError::IsBackup { .. }
+            | OpenError::PartialBackup { .. },
         ) => {
             "mount the disk, or put the data folder back, and the store is opened by itself. Or stop \
              the daemon, and `abide restore` a backup"
@@ -184,6 +188,8 @@ mod tests {
             },
             OpenError::NotAFolder { path: path() },
             OpenError::HalfSalvaged { path: path() },
+            OpenError::IsBackup { path: path() },
+            OpenError::PartialBackup { path: path() },
             OpenError::Gone { path: path() },
             OpenError::Io(FailedIo {
                 doing: "open",

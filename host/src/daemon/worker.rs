@@ -187,6 +187,7 @@ async fn start_up(
         generation,
         config,
         listeners,
+        acknowledged,
         ..
     } = start;
     let mending = Arc::new(AtomicU64::new(0));
@@ -222,6 +223,7 @@ async fn start_up(
     let options = StoreOptions {
         mending: mending.clone(),
         must_exist,
+        witness: acknowledged.map(|file| Arc::new(file.into())),
         ..accepted
     };
     logging::start(log, &config.daemon);

@@ -269,10 +269,13 @@ pub fn judge(seen: &Observation) -> Vec<Finding> {
             FindingKind::KilledRepeatedly,
             "the worker",
             lasts,
-            "several workers in a row died of SIGKILL, and this system does not tell whether memory \
-             had run out; from the fourth on, the next one starts after a pause of up to 30s"
+            "several workers in a row died of SIGKILL, and nothing tells whether memory had run out; the \
+             next ones start after pauses of up to 30s"
                 .to_owned(),
-            format!("if nobody killed them, {MORE_MEMORY}"),
+            format!(
+                "see who kills them: systemd-oomd or earlyoom, which want it to take less, or a script; if \
+                 nobody does, {MORE_MEMORY}"
+            ),
         );
     }
     for step in &seen.clock_steps {

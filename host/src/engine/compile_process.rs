@@ -6,7 +6,8 @@ use std::io::{self, Read as _, Write as _};
 use std::process::ExitCode;
 
 use rustix::process::{
-    Pid, Resource, Rlimit, Signal, getppid, nice, set_parent_process_death_signal, setrlimit,
+    Pid, Resource, Rlimit, Signal, getppid, getrlimit, nice, set_parent_process_death_signal,
+    setrlimit,
 };
 
 use super::pool;
@@ -75,24 +76,29 @@ fn limit(args: CompileArgs) -> io::Result<bool> {
     {
         return Ok(false);
     }
-    let to = |limit| Rlimit {
-        current: Some(limit),
-        maximum: Some(limit),
-    };
-    setrlimit(Resource::Core, to(0))?;
-    setrlimit(Resource::Cpu, to(args.cpu_seconds))?;
+    lower(Resource::Core, 0)?;
+    lower(Resource::Cpu, args.cpu_seconds)?;
     // What it writes lies in memory files.
-    setrlimit(Resource::Fsize, to(args.memory_bytes))?;
+    lower(Resource::Fsize, args.memory_bytes)?;
     // What it may write to, not the address space, of which more is reserved. The parent looks at what it
     // has; this holds between two looks.
-    setrlimit(
-        Resource::Data,
-        to(args.memory_bytes.saturating_add(RESERVED_BYTES)),
-    )?;
+    let data = args.memory_bytes.saturating_add(RESERVED_BYTES);
+    lower(Resource::Data, data)?;
     // Neither makes it safe, so neither is needed: a kernel may know no such file.
     let _ = fs::write("/proc/self/oom_score_adj", OOM_SCORE);
     let _ = nice(NICENESS);
     Ok(true)
+}
+
+/// Limits this process to so much of a resource, or to less where it is already.
+fn lower(resource: Resource, limit: u64) -> io::Result<()> {
+    let maximum = getrlimit(resource).maximum;
+    let limit = Some(maximum.map_or(limit, |maximum| maximum.min(limit)));
+    let both = Rlimit {
+        current: limit,
+        maximum: limit,
+    };
+    Ok(setrlimit(resource, both)?)
 }
 
 fn compile() -> Result<(), String> {

@@ -92,10 +92,10 @@ impl CutOrder {
     fn lost(cause: CutCause, missing: &MissingWrites) -> Self {
         Self {
             cause,
-            detail: format!(
-                "at least {} operations of the store are missing",
-                missing.operations
-            ),
+            detail: match missing.operations {
+                0 => "the last operations of the store may be missing".to_owned(),
+                least => format!("at least {least} operations of the store are missing"),
+            },
             sessions: None,
             checksums: match &missing.sessions {
                 LostSessions::Any => None,

@@ -84,6 +84,18 @@ pub enum OpenError {
         /// What the folder holds instead.
         reason: String,
     },
+    /// The folder holds a backup.
+    #[error(
+        "{path} is a backup: let `abide restore` make a data folder of it; or, if it was put there by hand, \
+         start once with `abide serve --restored`"
+    )]
+    IsBackup { path: PathBuf },
+    /// The folder holds a backup that was cut short.
+    #[error(
+        "{path} is a backup that was not finished; set `data_dir` to another folder, and restore a complete \
+         one with `abide restore`"
+    )]
+    PartialBackup { path: PathBuf },
     /// A salvage has begun to write a store there.
     #[error(
         "{path} holds what a salvage that was cut short has left; remove it and salvage again, or set \
@@ -148,9 +160,8 @@ pub enum StoreError {
     /// The data folder was removed or replaced under the running daemon. Nothing was written.
     #[error(
         "the data folder {} was removed or replaced while the daemon ran ({} is not what it was): \
-         nothing is acknowledged any more, and what was acknowledged is in files without a name. If \
-         the folder was moved, move it back; else stop the daemon and restore a backup",
-        .folder.display(), .place.display()
+         nothing is acknowledged any more. {}",
+        .folder.display(), .place.display(), gone_remedy(.place)
     )]
     FolderGone {
         folder: PathBuf,
@@ -261,6 +272,20 @@ impl StoreError {
                 reason,
             },
             _ => Self::Read { reason },
+        }
+    }
+}
+
+fn gone_remedy(place: &Path) -> &'static str {
+    match place.ends_with("LOCK") {
+        // The files that are written are there.
+        true => {
+            "End whatever else uses the folder, then stop the daemon and start it again: what was \
+             acknowledged is there"
+        }
+        false => {
+            "What was acknowledged is in files without a name. If the folder was moved, move it back; else \
+             stop the daemon and restore a backup"
         }
     }
 }

@@ -86,6 +86,15 @@ pub(super) fn read_format(path: &Path) -> Result<Format, OpenError> {
     })
 }
 
+/// Whether the store in a data folder always has the file `SYNCED`: all versions that write this format write
+/// it. So may one whose `FORMAT` cannot be read.
+pub(super) fn has_marks(path: &Path) -> bool {
+    match stored(path) {
+        Ok(Some((written, _))) => written.version >= CUT_FORMAT,
+        Ok(None) | Err(_) => true,
+    }
+}
+
 /// What the file `FORMAT` says of a store.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Written {

@@ -11,7 +11,7 @@ use super::{
     cut_all::CutOrder,
     db_files::log_number,
     failed_io::FailedIo,
-    format::{Format, begin_format, read_format, write_newest_format},
+    format::{Format, begin_format, has_marks, read_format, write_newest_format},
     options::StoreOptions,
     recovery::{Examined, MissingWrites, examine},
     salvage::finish_swap,
@@ -44,7 +44,7 @@ impl FoundFiles {
             begin_format(path)?;
         }
         let folder = path.join("db");
-        finish_swap(path).map_err(FailedIo::of("look into", path))?;
+        finish_swap(path, options.witness.as_deref()).map_err(FailedIo::of("look into", path))?;
         let has_db = fs::exists(&folder).map_err(FailedIo::of("look into", path))?;
         if format == Format::Known && !has_db {
             // RocksDB would create the folder before it fails, in the way of whoever puts it back.
@@ -54,22 +54,30 @@ impl FoundFiles {
             });
         }
         sync_all(path, &folder).map_err(FailedIo::of("sync", &folder))?;
-        let mark = SyncedMark::known(path)?;
+        let told = SyncedMark::known(path)?;
+        let witnessed = options.witness.as_ref().and_then(|witness| witness.read());
+        let mark = SyncedMark::later(told, witnessed);
+        let is_older = mark != told;
+        // All of a restored folder is cut anyway.
+        let must_know = options.restored.is_none() && has_marks(path);
         let examined = match format {
-            Format::Known => examine(path, mark),
+            Format::Known => examine(path, mark, must_know),
             Format::None | Format::Creating => Ok(None),
         };
         let examined = examined.map_err(FailedIo::of("look into", &folder))?;
-        let missing = examined.as_ref().and_then(Examined::missing);
-        if let Some(missing) = &missing {
+        let mut missing = examined.as_ref().and_then(Examined::missing);
+        if let Some(missing) = &mut missing {
+            if is_older {
+                missing.places.push(
+                    "this daemon had acknowledged more than the files beside the database tell of: the \
+                     folder may have been replaced by an older copy"
+                        .to_owned(),
+                );
+            }
             if !options.accept_loss {
                 return Err(OpenError::missing(path, missing.clone()));
             }
-            tracing::error!(
-                "at least {} operations that had been acknowledged are lost, which was accepted: {}",
-                missing.operations,
-                missing.places.join("; ")
-            );
+            tracing::error!("the store lacks, which was accepted, {missing}");
         }
         let order = match &options.restored {
             // A new store has no history to cut.
@@ -77,6 +85,10 @@ impl FoundFiles {
             _ => missing.as_ref().map(CutOrder::accepted),
         };
         if order.is_some() {
+            if told.is_none() {
+                SyncedMark::begin_anew(path, options.witness.as_deref())
+                    .map_err(FailedIo::of("write into", path))?;
+            }
             // At once: an operator has decided that there is no way back.
             write_newest_format(path)?;
         }

@@ -34,7 +34,7 @@
 //! | `control.rs` | access tokens and the audit log |
 //! | `writer.rs`, `reserve.rs` | the thread that writes, and its disk reserve |
 //! | `anchor.rs` | whether the files that are written still have their names |
-//! | `synced.rs` | the number of the last acknowledged write |
+//! | `synced.rs`, `witness.rs` | the number of the last acknowledged write |
 //! | `recovery/` | what a start would recover, and what would be missing |
 //! | `trail.rs`, `trail_file.rs` | which sessions the groups of writes were about, in the log and beside it |
 //! | `salvage/` | what can be read of a damaged database, in a new one |
@@ -92,6 +92,7 @@ mod tail;
 mod trail;
 mod trail_file;
 mod trim;
+mod witness;
 mod writer;
 
 #[cfg(test)]
@@ -119,3 +120,4 @@ pub use restarts::{ACTIVE_LISTS_KEPT, RESTARTS_KEPT};
 
 pub use salvage::{SalvageError, check, salvage};
 pub use tail::{EXPIRY_TIMER, Tail};
+pub use witness::Witness;

@@ -19,6 +19,7 @@ use crate::private_files::{Reach, make_private};
 use super::{
     OpenError, Store,
     anchor::Anchor,
+    backup::{BackupState, backup_in, no_backup_any_more},
     counts::{StoredCounts, stored_counts},
     cut_all::{CutOrder, cut_all},
     db::Db,
@@ -41,7 +42,14 @@ impl Store {
     /// Opens the store in the folder `path`, which is created with mode 0700 if it does not exist.
     /// Nothing is written before the format has been accepted.
     pub fn open(path: &Path, options: StoreOptions) -> Result<Self, OpenError> {
-        let fresh = found_format(path, options.must_exist)? == Format::None;
+        // There was a store to lose or to restore.
+        let must_exist = options.must_exist || options.accept_loss || options.restored.is_some();
+        let options = StoreOptions {
+            must_exist,
+            ..options
+        };
+        let is_restored = options.restored.is_some();
+        let fresh = found_format(path, must_exist, is_restored)? == Format::None;
         if fresh {
             let mut builder = DirBuilder::new();
             let made = builder.recursive(true).mode(0o700).create(path);
@@ -58,11 +66,11 @@ impl Store {
 
 /// Makes sure that the folder `path` has a store, of a format that this version reads. Changes nothing.
 pub fn find_store(path: &Path) -> Result<(), OpenError> {
-    found_format(path, true).map(drop)
+    found_format(path, true, false).map(drop)
 }
 
-/// Returns the format of the store in the folder `path`.
-fn found_format(path: &Path, must_exist: bool) -> Result<Format, OpenError> {
+/// Returns the format of the store in the folder `path`. `is_restored`: an operator has put it there, and says so.
+fn found_format(path: &Path, must_exist: bool, is_restored: bool) -> Result<Format, OpenError> {
     let no_folder = || OpenError::NotAFolder {
         path: path.to_owned(),
     };
@@ -73,9 +81,16 @@ fn found_format(path: &Path, must_exist: bool) -> Result<Format, OpenError> {
         Err(error) if error.kind() == ErrorKind::NotADirectory => return Err(no_folder()),
         Err(error) => return Err(FailedIo::of("look at", path)(error).into()),
     };
-    match format {
-        Format::None if must_exist => Err(OpenError::gone(path)),
-        format => Ok(format),
+    let backup = backup_in(path).map_err(FailedIo::of("look into", path))?;
+    match (format, backup) {
+        (_, Some(BackupState::Partial)) => Err(OpenError::PartialBackup {
+            path: path.to_owned(),
+        }),
+        (_, Some(BackupState::Complete)) if !is_restored => Err(OpenError::IsBackup {
+            path: path.to_owned(),
+        }),
+        (Format::None, _) if must_exist => Err(OpenError::gone(path)),
+        (format, _) => Ok(format),
     }
 }
 
@@ -98,6 +113,7 @@ fn open_locked(path: &Path, options: StoreOptions, lock: &File) -> Result<Store,
             path.display()
         ),
     }
+    let is_restored = options.restored.is_some();
     let found = FoundFiles::read(path, &options)?;
     remove_left(path);
     let mut reserve = Reserve::new(path, options.wal_bytes);
@@ -108,7 +124,7 @@ fn open_locked(path: &Path, options: StoreOptions, lock: &File) -> Result<Store,
         closed: false,
     };
     let marks = Marks {
-        synced: open_synced(path, mark, &mut reserve)?,
+        synced: open_synced(path, mark, &options, &mut reserve)?,
         trail: TrailFile::open(path, mark.sequence),
     };
     if let Err(error) = reserve.hold_to_write() {
@@ -132,6 +148,9 @@ fn open_locked(path: &Path, options: StoreOptions, lock: &File) -> Result<Store,
         }),
     };
     cut_histories(path, &store)?;
+    if is_restored {
+        no_backup_any_more(path).map_err(FailedIo::of("write into", path))?;
+    }
     Ok(store)
 }
 
@@ -140,11 +159,15 @@ fn open_locked(path: &Path, options: StoreOptions, lock: &File) -> Result<Store,
 fn open_synced(
     path: &Path,
     mark: SyncedMark,
+    options: &StoreOptions,
     reserve: &mut Reserve,
 ) -> Result<SyncedFile, FailedIo> {
-    let open = || {
-        let mut file = SyncedFile::open(path)?;
-        file.write(mark).map(|()| file)
+    let open = || -> io::Result<SyncedFile> {
+        let mut file = SyncedFile::open(path, options.witness.clone())?;
+        file.write(mark)?;
+        // Before the format says that it is there.
+        file.sync()?;
+        Ok(file)
     };
     let mut opened = open();
     if let Err(error) = &opened

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, atomic::AtomicU64};
 
+use super::witness::Witness;
 use crate::domain::{MachineClock, Retention};
 
 /// Limits on the store's use of disk and memory.
@@ -21,6 +22,8 @@ pub struct StoreOptions {
     pub restored: Option<String>,
     /// Whether the folder held a store before: none is created then where none is found.
     pub must_exist: bool,
+    /// What earlier workers of this daemon have noted of the writes that they acknowledged.
+    pub witness: Option<Arc<Witness>>,
     /// By which the age of stored times is judged.
     pub clock: MachineClock,
     /// How much of a damaged store was read so far, in bytes, while it is written anew.
@@ -37,6 +40,7 @@ impl Default for StoreOptions {
             accept_loss: false,
             restored: None,
             must_exist: false,
+            witness: None,
             clock: MachineClock::default(),
             mending: Arc::default(),
         }

@@ -12,16 +12,18 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::db_files::{log_number, manifest_number};
 use super::failed_io::FailedIo;
 use super::trail_file;
+use super::witness::Witness;
 use crate::atomic_file;
 
 pub(super) const NAME: &str = "SYNCED";
 const MAGIC: &[u8; 8] = b"ABIDESY1";
-const LENGTH: usize = 24;
+pub(super) const LENGTH: usize = 24;
 
 /// What the file says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +50,8 @@ pub(super) struct SyncedFile {
     /// When a file was last made or removed there, as of the last sync.
     db_changed: Option<SystemTime>,
     is_synced: bool,
+    /// Is told the same.
+    witness: Option<Arc<Witness>>,
 }
 
 impl SyncedMark {
@@ -75,19 +79,32 @@ impl SyncedMark {
             sequence,
             closed: false,
         });
-        Ok(match (mark, noted) {
-            (Some(mark), Some(noted)) if mark.sequence < noted.sequence => Some(noted),
-            (mark, noted) => mark.or(noted),
-        })
+        Ok(Self::later(mark, noted))
     }
 
-    /// Removes this file and `TRAIL`, so that nothing is known.
-    pub(super) fn forget(folder: &Path) -> io::Result<()> {
+    /// Returns the one that knows more; the first, if they know the same.
+    pub(super) fn later(first: Option<Self>, second: Option<Self>) -> Option<Self> {
+        match (first, second) {
+            (Some(first), Some(second)) if first.sequence < second.sequence => Some(second),
+            (first, second) => first.or(second),
+        }
+    }
+
+    /// Notes that the numbers of the next database begin anew, and removes `TRAIL`. A store always has the
+    /// file: one without it has lost it.
+    pub(super) fn begin_anew(folder: &Path, witness: Option<&Witness>) -> io::Result<()> {
         trail_file::forget(folder)?;
-        atomic_file::remove(&folder.join(NAME))
+        let mark = Self {
+            sequence: 0,
+            closed: false,
+        };
+        if let Some(witness) = witness {
+            witness.write(mark)?;
+        }
+        atomic_file::write_whole(folder, NAME, &[&mark.bytes()])
     }
 
-    fn parse(bytes: &[u8]) -> Option<Self> {
+    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let bytes: &[u8; LENGTH] = bytes.first_chunk()?;
         let (body, crc) = bytes.split_last_chunk::<4>()?;
         let (magic, rest) = body.split_first_chunk::<8>()?;
@@ -99,7 +116,7 @@ impl SyncedMark {
         })
     }
 
-    fn bytes(self) -> [u8; LENGTH] {
+    pub(super) fn bytes(self) -> [u8; LENGTH] {
         let mut bytes = [0; LENGTH];
         bytes[..8].copy_from_slice(MAGIC);
         bytes[8..16].copy_from_slice(&self.sequence.to_le_bytes());
@@ -112,7 +129,7 @@ impl SyncedMark {
 
 impl SyncedFile {
     /// Opens the file in the data folder `folder`, or creates it. The database must be there.
-    pub(super) fn open(folder: &Path) -> io::Result<Self> {
+    pub(super) fn open(folder: &Path, witness: Option<Arc<Witness>>) -> io::Result<Self> {
         let file = OpenOptions::new()
             .write(true)
             .create(true)
@@ -128,6 +145,7 @@ impl SyncedFile {
             lacks_manifest: false,
             db_changed: None,
             is_synced: false,
+            witness,
         })
     }
 
@@ -135,7 +153,11 @@ impl SyncedFile {
     /// power cut leaves the old ones or the new ones.
     pub(super) fn write(&mut self, mark: SyncedMark) -> io::Result<()> {
         self.is_synced = false;
-        self.file.write_all_at(&mark.bytes(), 0)
+        self.file.write_all_at(&mark.bytes(), 0)?;
+        match &self.witness {
+            Some(witness) => witness.write(mark),
+            None => Ok(()),
+        }
     }
 
     /// Writes the number of an operation that will be acknowledged next. It is synced if the operation
@@ -206,7 +228,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         fs::create_dir(home.path().join("db")).unwrap();
         assert_eq!(SyncedMark::read(home.path()).unwrap(), None);
-        let mut file = SyncedFile::open(home.path()).unwrap();
+        let mut file = SyncedFile::open(home.path(), None).unwrap();
         for (sequence, closed) in [(7, false), (u64::MAX, true)] {
             let mark = SyncedMark { sequence, closed };
             file.write(mark).unwrap();
@@ -227,7 +249,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let db = home.path().join("db");
         fs::create_dir(&db).unwrap();
-        let mut file = SyncedFile::open(home.path()).unwrap();
+        let mut file = SyncedFile::open(home.path(), None).unwrap();
         let mut write = |sequence, age: u64| {
             // The file system's clock is coarse: two changes may have the same time.
             let changed = SystemTime::UNIX_EPOCH + Duration::from_secs(age);

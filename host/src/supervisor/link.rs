@@ -11,7 +11,7 @@ use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 
 use super::message::{FromWorker, Start, ToWorker};
 use super::socket::{self, SocketInput};
-use super::wire::WireError;
+use super::wire_error::WireError;
 
 /// A worker's link to its supervisor. It may be shared between threads: one that receives, and any
 /// number that send. All calls block.

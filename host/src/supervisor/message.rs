@@ -115,6 +115,9 @@ pub struct Start {
     pub listeners: Vec<(String, OwnedFd)>,
     /// Opaque information from the previous worker; see [`Replace::info`].
     pub info: Vec<u8>,
+    /// A memory file for what workers note of the writes that they acknowledge: it outlives them, and is in no
+    /// folder that somebody could replace. None from an older supervisor.
+    pub acknowledged: Option<OwnedFd>,
 }
 
 /// Whether a worker may open the store at once.

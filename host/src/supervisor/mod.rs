@@ -69,6 +69,7 @@ mod socket;
 #[cfg(test)]
 mod tests;
 mod wire;
+mod wire_error;
 #[cfg(test)]
 mod wire_tests;
 
@@ -83,4 +84,5 @@ pub use machine::{ALIVE_TIMEOUT, KILLED_BY_UNKNOWN, KILLED_FOR_MEMORY, STOP_MARG
 pub use memory_groups::{CgroupVersion, MemoryGroup, memory_groups, parse_groups};
 pub use message::{Connection, FromWorker, Mode, Replace, Serving, Start, StartCause, ToWorker};
 pub use run::{Options, run};
-pub use wire::{MAX_ADDR_BYTES, MAX_INFO_BYTES, MAX_PREFIX_BYTES, MAX_REASON_BYTES, WireError};
+pub use wire::{MAX_ADDR_BYTES, MAX_INFO_BYTES, MAX_PREFIX_BYTES, MAX_REASON_BYTES};
+pub use wire_error::WireError;

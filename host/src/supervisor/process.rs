@@ -125,6 +125,9 @@ fn death(status: WaitStatus) -> ExitStatus {
         Signal::FPE,
         Signal::SYS,
         Signal::TRAP,
+        // Limits that it has met.
+        Signal::XCPU,
+        Signal::XFSZ,
     ]
     .iter()
     .any(|signal| signal.as_raw() == number);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,6 +11,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::Errno;
 use rustix::process::{Pid, Resource, Rlimit, getpid, getrlimit, set_child_subreaper, setrlimit};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGKILL, SIGTERM};
@@ -28,7 +30,8 @@ use super::message::{Connection, FromWorker, Start, ToWorker};
 use super::oom_kills::{KilledBy, OomKills};
 use super::peer::{LinkInput, Peer};
 use super::process::{self, Binary};
-use super::wire::{WireError, WireFrame};
+use super::wire::WireFrame;
+use super::wire_error::WireError;
 
 /// The number of frames that are received from one worker before the next one has its turn.
 const FRAMES_PER_TURN: usize = 64;
@@ -98,6 +101,8 @@ struct Supervisor {
     machine: Machine<ConfigHandle>,
     signals: SignalDelivery<UnixStream, SignalOnly>,
     oom_kills: OomKills,
+    /// See [`Start::acknowledged`].
+    acknowledged: Option<OwnedFd>,
     peers: BTreeMap<WorkerId, Peer>,
     listeners: Listeners,
     buffer: Vec<u8>,
@@ -130,6 +135,8 @@ impl Supervisor {
             machine,
             signals,
             oom_kills: OomKills::open(),
+            // Without it, workers know what their folder tells.
+            acknowledged: memfd_create("abide-acknowledged", MemfdFlags::CLOEXEC).ok(),
             peers: BTreeMap::new(),
             listeners: Listeners::default(),
             buffer: Vec::new(),
@@ -415,6 +422,7 @@ impl Supervisor {
 
     fn start(&self, birth: SpawnMode<ConfigHandle>) -> io::Result<Start> {
         let config = birth.config.map(|makings| makings.config.try_clone());
+        let acknowledged = self.acknowledged.as_ref().map(OwnedFd::try_clone);
         Ok(Start {
             mode: birth.mode,
             cause: birth.cause,
@@ -423,6 +431,7 @@ impl Supervisor {
             config: config.transpose()?,
             listeners: self.listeners.handles()?,
             info: birth.info,
+            acknowledged: acknowledged.transpose()?,
         })
     }
 

@@ -272,7 +272,7 @@ impl Daemon {
     }
 
     /// Waits until the supervisor holds only the sockets and memory files that it needs: two for
-    /// signals, the listener, the worker's link, the config.
+    /// signals, the listener, the worker's link, the config, the last acknowledged write.
     fn leaks_nothing(&self) {
         let folder = format!("/proc/{}/fd", self.supervisor.id());
         wait_for("descriptors", || {
@@ -280,7 +280,7 @@ impl Daemon {
             let held = links.filter_map(|link| std::fs::read_link(link.path()).ok());
             let held = held.filter_map(|target| target.to_str().map(str::to_owned));
             let passed = |name: &String| name.starts_with("socket:") || name.contains("memfd:");
-            (held.filter(passed).count() == 5).then_some(())
+            (held.filter(passed).count() == 6).then_some(())
         });
     }
 

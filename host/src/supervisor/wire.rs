@@ -9,12 +9,12 @@
 //! The numbers of kinds are never changed or reused, and bytes after the known fields are ignored,
 //! since after an upgrade an old supervisor talks to a new worker.
 
-use std::fmt;
 use std::os::fd::OwnedFd;
 
 use super::config_bytes::ConfigBytes;
 use super::log_line::LineFormat;
 use super::message::{Connection, FromWorker, Mode, Replace, Serving, Start, StartCause, ToWorker};
+use super::wire_error::{VERSION, WireError};
 
 /// The maximum size of a frame, well below the limit for one message of a local socket.
 pub(super) const MAX_FRAME_BYTES: usize = 128 * 1024;
@@ -29,61 +29,12 @@ pub const MAX_ADDR_BYTES: usize = 256;
 /// The maximum length of a reason in bytes; a longer one is truncated, not refused.
 pub const MAX_REASON_BYTES: usize = 4 * 1024;
 
-const VERSION: u8 = 1;
-
 /// An encoded message and its descriptors.
 #[derive(Debug)]
 pub(super) struct WireFrame {
     pub(super) bytes: Vec<u8>,
     pub(super) fds: Vec<OwnedFd>,
 }
-
-/// The reason why a message could not be encoded, or a frame could not be decoded.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum WireError {
-    /// A part of the message is larger than its limit.
-    TooLarge {
-        /// The name of the part.
-        what: &'static str,
-        /// Its size, in bytes or items.
-        size: usize,
-        limit: usize,
-    },
-    /// The frame ends within a field.
-    Short,
-    /// The frame has another version of the protocol.
-    Version(u8),
-    /// The kind of the message is unknown to this version. The message can be ignored.
-    UnknownKind(u8),
-    /// The field of this name has an invalid value.
-    Invalid(&'static str),
-    /// A descriptor is missing, or is not of the expected type.
-    Descriptor(String),
-}
-
-impl fmt::Display for WireError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooLarge { what, size, limit } => {
-                write!(
-                    f,
-                    "{what} has a size of {size}, more than the {limit} allowed"
-                )
-            }
-            Self::Short => write!(f, "the frame ends within a field"),
-            Self::Version(version) => write!(
-                f,
-                "the frame speaks version {version} of the supervisor's protocol, this side \
-                 {VERSION}; restart the daemon as a whole"
-            ),
-            Self::UnknownKind(kind) => write!(f, "kind {kind} is not known"),
-            Self::Invalid(field) => write!(f, "the field {field} holds what it cannot"),
-            Self::Descriptor(reason) => write!(f, "a descriptor is missing or wrong: {reason}"),
-        }
-    }
-}
-
-impl std::error::Error for WireError {}
 
 impl ToWorker {
     pub(super) fn encode(self) -> Result<WireFrame, WireError> {
@@ -108,6 +59,7 @@ impl ToWorker {
                     &start.info,
                     MAX_INFO_BYTES,
                 )?;
+                w.option(start.acknowledged, FrameWriter::fd);
                 w.finish()
             }
             Self::Go { cause } => {
@@ -147,6 +99,11 @@ impl ToWorker {
                 config: r.option(FrameReader::config)?,
                 listeners: r.list(|r| Ok((r.addr()?, r.fd()?)))?,
                 info: r.bytes("info", MAX_INFO_BYTES)?,
+                // Of an older supervisor, the frame ends here.
+                acknowledged: match r.bytes.len() {
+                    0 => None,
+                    _ => r.option(FrameReader::fd)?,
+                },
             }),
             2 => Self::Go { cause: r.cause()? },
             3 => Self::StandbyReady {

@@ -15,9 +15,9 @@ use super::log_line::LineFormat;
 use super::message::{Connection, FromWorker, Mode, Replace, Serving, Start, StartCause, ToWorker};
 use super::socket::{self, SocketInput};
 use super::wire::{
-    MAX_FRAME_BYTES, MAX_FRAME_FDS, MAX_INFO_BYTES, MAX_PREFIX_BYTES, MAX_REASON_BYTES, WireError,
-    WireFrame,
+    MAX_FRAME_BYTES, MAX_FRAME_FDS, MAX_INFO_BYTES, MAX_PREFIX_BYTES, MAX_REASON_BYTES, WireFrame,
 };
+use super::wire_error::WireError;
 
 fn some_fd() -> OwnedFd {
     let (read, _write) = std::io::pipe().unwrap();
@@ -64,6 +64,7 @@ fn to_worker() -> impl Strategy<Value = ToWorker> {
                 config: config.map(|config| ConfigBytes::new(&config).unwrap()),
                 listeners: addrs.into_iter().map(|addr| (addr, some_fd())).collect(),
                 info,
+                acknowledged: (pid % 2 == 0).then(some_fd),
             })
         }),
         cause().prop_map(|cause| ToWorker::Go { cause }),
@@ -214,6 +215,7 @@ fn limits_are_kept() {
             config: Some(ConfigBytes::new(b"x").unwrap()),
             listeners: (0..listeners).map(listener).collect(),
             info: vec![0; info],
+            acknowledged: Some(some_fd()),
         })
     };
     // The maximum number of listeners, a local one and the largest information fit into one frame.

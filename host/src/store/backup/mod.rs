@@ -33,3 +33,4 @@ pub use error::{BackupError, RestoreError};
 pub use manifest::{BackupFile, BackupManifest};
 pub use restore::{Restored, restore};
 pub use take::BackupJob;
+pub(super) use target::{BackupState, backup_in, no_backup_any_more};

@@ -18,7 +18,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::error::RestoreError;
 use super::manifest::{BackupFile, BackupManifest};
-use super::target::is_backup;
+use super::target::backup_in;
 use crate::atomic_file::sync_folder;
 use crate::store::{
     SessionCounts, Store, StoreOptions,
@@ -186,7 +186,10 @@ impl Unfinished {
         fs::create_dir_all(parent).map_err(FailedIo::of("create", parent))?;
         let path = parent.join(format!(".{}.restoring", name.to_string_lossy()));
         // It is emptied below.
-        if is_backup(&path).map_err(FailedIo::of("look into", &path))? {
+        if backup_in(&path)
+            .map_err(FailedIo::of("look into", &path))?
+            .is_some()
+        {
             return Err(RestoreError::Occupied {
                 folder: path,
                 reason: "holds a backup, and has the name of what an unfinished restore has left"

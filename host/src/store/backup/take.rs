@@ -301,7 +301,8 @@ impl Taking<'_> {
             sequence,
             closed: true,
         };
-        let examined = examine(self.folder, Some(mark)).map_err(FailedIo::of("read", &folder))?;
+        let examined =
+            examine(self.folder, Some(mark), true).map_err(FailedIo::of("read", &folder))?;
         match examined.as_ref().map(Examined::missing) {
             Some(None) => Ok(sequence),
             Some(Some(missing)) => Err(self.damaged(&missing.places.join("; "))),
@@ -343,7 +344,7 @@ impl Taking<'_> {
             closed: true,
         };
         let write = || {
-            let mut file = SyncedFile::open(self.folder)?;
+            let mut file = SyncedFile::open(self.folder, None)?;
             file.write(mark)?;
             file.sync()?;
             fs::read(&path)

@@ -7,19 +7,39 @@ use std::path::{Path, PathBuf};
 
 use super::error::BackupError;
 use super::manifest;
-use crate::atomic_file::sync_folder;
+use crate::atomic_file::{remove, sync_folder};
 use crate::store::failed_io::FailedIo;
 use crate::store::inside::is_inside;
 
 /// The file that marks a backup that is not complete.
 const PARTIAL: &str = "BACKUP.partial";
 
-/// Whether a folder holds a backup, or the beginning of one.
-pub(super) fn is_backup(folder: &Path) -> io::Result<bool> {
-    let mut names = [manifest::NAME, PARTIAL].into_iter();
-    names.try_fold(false, |found, name| {
-        Ok(found || fs::exists(folder.join(name))?)
+/// What a folder holds of a backup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) enum BackupState {
+    Complete,
+    /// It was not finished.
+    Partial,
+}
+
+/// Returns what a folder, which need not exist, holds of a backup.
+pub(in crate::store) fn backup_in(folder: &Path) -> io::Result<Option<BackupState>> {
+    let has = |name| match fs::exists(folder.join(name)) {
+        Err(error) if error.kind() == ErrorKind::NotADirectory => Ok(false),
+        found => found,
+    };
+    Ok(if has(manifest::NAME)? {
+        Some(BackupState::Complete)
+    } else if has(PARTIAL)? {
+        Some(BackupState::Partial)
+    } else {
+        None
     })
+}
+
+/// Takes from a folder what makes it a backup: it has become a data folder, by an operator's word.
+pub(in crate::store) fn no_backup_any_more(folder: &Path) -> io::Result<()> {
+    remove(&folder.join(manifest::NAME))
 }
 
 /// A folder that takes a backup.
@@ -90,18 +110,16 @@ impl Target {
         if is_inside(&self.folder, data)? {
             return Ok(Some("it is inside of the data folder; name another path"));
         }
-        let has = |name: &str| fs::exists(self.folder.join(name));
-        Ok(if has(manifest::NAME)? {
-            Some("there is a backup in it; name another folder")
-        } else if has(PARTIAL)? {
-            Some(
+        Ok(match backup_in(&self.folder)? {
+            Some(BackupState::Complete) => Some("there is a backup in it; name another folder"),
+            Some(BackupState::Partial) => Some(
                 "there is a backup in it that was not finished; remove the folder and try again, or \
                  name another one",
-            )
-        } else if fs::read_dir(&self.folder)?.next().is_some() {
-            Some("it is not empty; name another folder, or one that does not exist")
-        } else {
-            None
+            ),
+            None if fs::read_dir(&self.folder)?.next().is_some() => {
+                Some("it is not empty; name another folder, or one that does not exist")
+            }
+            None => None,
         })
     }
 

@@ -22,17 +22,24 @@ pub(in crate::store) struct Examined {
     tables: u64,
     /// The groups of writes that are noted beside the database, if any are missing.
     noted: Vec<NotedGroup>,
+    /// Whether nothing tells which write was acknowledged last, though something should.
+    end_is_unknown: bool,
 }
 
 /// Examines the database in the data folder `data`: none if its MANIFEST cannot be read, of which
-/// RocksDB will tell more. Nothing is written.
+/// RocksDB will tell more. `must_know`: whether the store is one that tells, beside the database, which write
+/// was acknowledged last. Nothing is written.
 pub(in crate::store) fn examine(
     data: &Path,
     mark: Option<SyncedMark>,
+    must_know: bool,
 ) -> io::Result<Option<Examined>> {
     let mut examined = examine_db(&data.join("db"), mark)?;
-    if let Some(examined) = examined.as_mut().filter(|it| it.verdict.operations() > 0) {
-        examined.noted = trail_file::read(data)?;
+    if let Some(examined) = &mut examined {
+        examined.end_is_unknown = must_know && mark.is_none();
+        if examined.verdict.operations() > 0 {
+            examined.noted = trail_file::read(data)?;
+        }
     }
     Ok(examined)
 }
@@ -66,6 +73,7 @@ pub(super) fn examine_db(folder: &Path, mark: Option<SyncedMark>) -> io::Result<
         verdict,
         tables,
         noted: Vec::new(),
+        end_is_unknown: false,
     }))
 }
 
@@ -96,7 +104,7 @@ impl Examined {
     /// Returns the acknowledged writes that opening the store would lose.
     pub(in crate::store) fn missing(&self) -> Option<MissingWrites> {
         let operations = self.verdict.operations();
-        if operations == 0 {
+        if operations == 0 && !self.end_is_unknown {
             return None;
         }
         let damage = self.logs.iter().flat_map(|log| {
@@ -111,17 +119,27 @@ impl Examined {
             })
         });
         let mut places: Vec<String> = damage.collect();
-        if places.is_empty() {
+        if self.end_is_unknown {
+            places.push(
+                "neither `SYNCED` nor `TRAIL` tells which write was acknowledged last: they are gone or \
+                 damaged"
+                    .to_owned(),
+            );
+        } else if places.is_empty() {
             places.push(match self.logs.last() {
                 Some(log) => format!("{} ends too early", log.path.display()),
                 None => "a log is not there".to_owned(),
             });
         }
         let batches: Vec<_> = self.logs.iter().flat_map(LogFile::all_batches).collect();
+        let sessions = match self.end_is_unknown {
+            true => LostSessions::Any,
+            false => LostSessions::of(&self.verdict.missing, &batches, &self.noted),
+        };
         Some(MissingWrites {
             operations,
             places,
-            sessions: LostSessions::of(&self.verdict.missing, &batches, &self.noted),
+            sessions,
         })
     }
 
@@ -139,7 +157,10 @@ impl Examined {
         let Some(length) = self.manifest.torn_at else {
             return Ok(());
         };
-        if !self.manifest.has_state() || self.missing().is_some() || !self.has_all_tables(folder)? {
+        if !self.manifest.has_state()
+            || self.verdict.operations() > 0
+            || !self.has_all_tables(folder)?
+        {
             return Ok(());
         }
         let Some(path) = current(folder)? else {

@@ -21,6 +21,7 @@ impl fmt::Display for LostSessions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Any => f.write_str("any sessions"),
+            Self::These(sums) if sums.is_empty() => f.write_str("no session"),
             Self::These(sums) if sums.len() == 1 => f.write_str("one session"),
             Self::These(sums) => write!(f, "{} sessions", sums.len()),
         }

@@ -43,7 +43,7 @@ pub(super) struct LogRun<'a> {
 /// Writes that were acknowledged and that the files of the store do not hold any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MissingWrites {
-    /// How many operations are missing at least.
+    /// How many operations are missing at least; 0 if some may be.
     pub operations: u64,
     /// The damaged or missing files, with the place of the damage where it is known.
     pub places: Vec<String>,
@@ -52,12 +52,13 @@ pub struct MissingWrites {
 
 impl fmt::Display for MissingWrites {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let places = self.places.join("; ");
-        write!(
-            f,
-            "at least {} operations that had been acknowledged, of {}: {places}",
-            self.operations, self.sessions
-        )
+        let (places, sessions) = (self.places.join("; "), &self.sessions);
+        match self.operations {
+            0 => write!(f, "perhaps operations that had been acknowledged"),
+            1 => write!(f, "at least one operation that had been acknowledged"),
+            many => write!(f, "at least {many} operations that had been acknowledged"),
+        }?;
+        write!(f, ", of {sessions}: {places}")
     }
 }
 

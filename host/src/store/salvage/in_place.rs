@@ -17,7 +17,7 @@ use crate::domain::SalvageReport;
 use crate::failpoint;
 use crate::store::{
     cut_all::CutOrder, damage, failed_io::FailedIo, format::write_newest_format, kept_aside::make,
-    options::StoreOptions, recovery::Examined, synced::SyncedMark,
+    options::StoreOptions, recovery::Examined, synced::SyncedMark, witness::Witness,
 };
 
 use super::error::SalvageError;
@@ -30,11 +30,11 @@ const MENDED: &str = "db.mended";
 
 /// Ends what an earlier start could not: gives a complete new database its name, or removes what is left
 /// of one that was not used.
-pub(in crate::store) fn finish_swap(path: &Path) -> io::Result<()> {
+pub(in crate::store) fn finish_swap(path: &Path, witness: Option<&Witness>) -> io::Result<()> {
     let (db, mended) = (path.join("db"), path.join(MENDED));
     if fs::exists(&mended)? {
         match fs::exists(&db)? {
-            false => name_it(path)?,
+            false => name_it(path, witness)?,
             true => fs::remove_dir_all(&mended)?,
         }
         sync_folder(path)?;
@@ -43,11 +43,10 @@ pub(in crate::store) fn finish_swap(path: &Path) -> io::Result<()> {
 }
 
 /// Gives the new database its name, once the damaged one has none any more.
-fn name_it(path: &Path) -> io::Result<()> {
+fn name_it(path: &Path, witness: Option<&Witness>) -> io::Result<()> {
     // Its number is the damaged database's; the new one counts anew. Not sooner: a start that found the
     // damaged one without it would not know what that has lost.
-    SyncedMark::forget(path)?;
-    sync_folder(path)?;
+    SyncedMark::begin_anew(path, witness)?;
     fs::rename(path.join(MENDED), path.join("db"))?;
     sync_folder(path)
 }
@@ -91,7 +90,7 @@ pub(in crate::store) fn mend(
         sync_folder(&aside)?;
         sync_folder(path)?;
         failpoint::point("mend.aside");
-        name_it(path)?;
+        name_it(path, options.witness.as_deref())?;
         failpoint::point("mend.named");
         damage::clear(path)?;
         remove_folder(&mending)

@@ -11,7 +11,7 @@ use crate::store::{
     OpenError, Store,
     failed_io::FailedIo,
     folder_lock::{lock_to_read, release},
-    format::{SALVAGING, read_format, write_newest_format},
+    format::{SALVAGING, has_marks, read_format, write_newest_format},
     inside::is_inside,
     options::StoreOptions,
     recovery::{Examined, examine},
@@ -123,8 +123,8 @@ fn write_all(
         sequence: rewritten.last_sequence,
         closed: false,
     };
-    let marked =
-        SyncedFile::open(new).and_then(|mut file| file.write(synced).and_then(|()| file.sync()));
+    let marked = SyncedFile::open(new, None)
+        .and_then(|mut file| file.write(synced).and_then(|()| file.sync()));
     marked.map_err(FailedIo::of("write into", new))?;
     // Last: a folder without it is no store.
     write_newest_format(new)?;
@@ -152,7 +152,7 @@ fn lock_store(data: &Path) -> Result<Option<fs::File>, SalvageError> {
 /// Returns what the database's files hold, if its MANIFEST can be read.
 fn examine_db(data: &Path) -> Result<Option<Examined>, FailedIo> {
     let mark = SyncedMark::known(data)?;
-    examine(data, mark).map_err(FailedIo::of("look into", data))
+    examine(data, mark, has_marks(data)).map_err(FailedIo::of("look into", data))
 }
 
 fn make_empty(new: &Path) -> Result<(), SalvageError> {

@@ -11,6 +11,7 @@ mod restoring;
 mod retention;
 mod salvage;
 mod timelines;
+mod witness;
 mod writing;
 
 use std::{collections::BTreeMap, future::Future, path::Path, pin::Pin};

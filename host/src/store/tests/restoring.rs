@@ -168,15 +168,42 @@ fn a_folder_that_was_put_back_by_hand_is_cut() {
 }
 
 #[test]
-fn a_new_folder_has_no_history_to_cut() {
+fn who_restored_a_store_or_accepts_a_loss_means_one_that_is_there() {
     let home = folder();
-    let options = StoreOptions {
+    for (restored, accept_loss) in [(Some("put back".to_owned()), false), (None, true)] {
+        let options = StoreOptions {
+            restored,
+            accept_loss,
+            ..StoreOptions::default()
+        };
+        let refused = Store::open(home.path(), options).err().unwrap();
+        assert!(matches!(refused, OpenError::Gone { .. }), "{refused}");
+    }
+    assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_backup_is_no_data_folder_unless_an_operator_says_so() {
+    let home = folder();
+    let (store, _owner) = store_with(&home.path().join("data"), 3);
+    let backup = home.path().join("backup");
+    back_up(&store, &backup).unwrap();
+    let before = files_of(home.path(), "backup");
+    let refused = Store::open(&backup, StoreOptions::default()).err().unwrap();
+    assert!(matches!(refused, OpenError::IsBackup { .. }), "{refused}");
+    assert_eq!(files_of(home.path(), "backup"), before);
+    let by_hand = StoreOptions {
         restored: Some("put back".to_owned()),
         ..StoreOptions::default()
     };
-    Store::open(home.path(), options).unwrap().close();
-    assert_eq!(
-        fs::read_to_string(home.path().join("FORMAT")).unwrap(),
-        "abide-store 1\n"
+    let store = Store::open(&backup, by_hand).unwrap();
+    assert_eq!(load(&store, "s").progress.cut.unwrap().cuts, 1);
+    store.close();
+    open(&backup).close();
+    fs::write(backup.join("BACKUP.partial"), "").unwrap();
+    let refused = Store::open(&backup, StoreOptions::default()).err().unwrap();
+    assert!(
+        matches!(refused, OpenError::PartialBackup { .. }),
+        "{refused}"
     );
 }

@@ -2,9 +2,9 @@
 
 use super::event::{Action, ExitStatus, Millis, SupervisorMessage, WorkerId};
 use super::limits::{
-    BACKOFF_FIRST_MS, BACKOFF_MAX_MS, DEFAULT_STOP_BUDGET_MS, EXIT_DEADLINE_MS, SETTLED_MS,
-    STOP_MARGIN_MS, UNACCOUNTED_FIRST_MS, UNACCOUNTED_FREE, UNACCOUNTED_MAX_MS,
-    UNACCOUNTED_SETTLED_MS,
+    BACKOFF_FIRST_MS, BACKOFF_MAX_MS, DEFAULT_STOP_BUDGET_MS, EXIT_DEADLINE_MS, OUTSIDE_FREE,
+    OUTSIDE_MAX_MS, OUTSIDE_REMEDY, SETTLED_MS, STOP_MARGIN_MS, UNACCOUNTED_FIRST_MS,
+    UNACCOUNTED_FREE, UNACCOUNTED_MAX_MS, UNACCOUNTED_SETTLED_MS,
 };
 use super::step::{Machine, Standby, SupervisorPhase};
 use crate::supervisor::message::StartCause;
@@ -212,6 +212,11 @@ impl<C: Clone + PartialEq> Machine<C> {
         if has_served(SETTLED_MS) {
             self.respawns = 0;
         }
+        if own_doing || has_served(SETTLED_MS) {
+            self.outside = 0;
+        }
+        self.outside += u32::from(!own_doing);
+        let growth = self.outside.saturating_sub(OUTSIDE_FREE);
         if !unaccounted || has_served(UNACCOUNTED_SETTLED_MS) {
             self.unaccounted = 0;
         }
@@ -219,8 +224,9 @@ impl<C: Clone + PartialEq> Machine<C> {
         let delay = match self.respawns {
             0 => 0,
             // A kill from outside is not the worker's fault: keep the pause, during which clients
-            // wait, just long enough that a machine that is out of memory does not spin.
-            _ if !own_doing => BACKOFF_FIRST_MS,
+            // wait, just long enough that a machine that is out of memory does not spin. Whoever goes on
+            // and on means it.
+            _ if !own_doing => (BACKOFF_FIRST_MS << growth.min(16)).min(OUTSIDE_MAX_MS),
             n => (BACKOFF_FIRST_MS << (n - 1).min(16)).min(BACKOFF_MAX_MS),
         };
         if own_doing || self.respawns == 0 {
@@ -236,8 +242,8 @@ impl<C: Clone + PartialEq> Machine<C> {
         }
         RespawnPause {
             delay,
-            deaths: self.respawns,
-            remedy: "",
+            deaths: self.respawns.max(self.outside),
+            remedy: if growth > 0 { OUTSIDE_REMEDY } else { "" },
         }
     }
 }

@@ -26,6 +26,14 @@ pub(in crate::supervisor) const SETTLED_MS: Millis = 10_000;
 pub(in crate::supervisor) const BACKOFF_FIRST_MS: Millis = 100;
 /// The longest pause between two failed starts.
 pub(in crate::supervisor) const BACKOFF_MAX_MS: Millis = 60_000;
+/// How many workers in a row may die of a signal from outside, each within [`SETTLED_MS`], before the pauses
+/// grow.
+pub(in crate::supervisor) const OUTSIDE_FREE: u32 = 10;
+/// The longest pause after such deaths, which are not the worker's fault.
+pub(in crate::supervisor) const OUTSIDE_MAX_MS: Millis = 5_000;
+/// What the log says then.
+pub(in crate::supervisor) const OUTSIDE_REMEDY: &str =
+    "; see who sends the signal (a watchdog for memory such as systemd-oomd, a limit, a script)";
 /// How many workers in a row may die of a SIGKILL from nobody knows where before there are pauses.
 pub(in crate::supervisor) const UNACCOUNTED_FREE: u32 = 3;
 /// A worker that has served for this long before such a death ends the row.

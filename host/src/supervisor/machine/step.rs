@@ -22,6 +22,8 @@ pub(in crate::supervisor) struct Machine<C> {
     pub(super) respawns: u32,
     /// Workers in a row that died of a SIGKILL from nobody knows where.
     pub(super) unaccounted: u32,
+    /// Workers in a row that a signal from outside ended before they had settled.
+    pub(super) outside: u32,
     /// The number of workers started, which is the id of the latest one.
     pub(super) started: WorkerId,
 }
@@ -89,6 +91,7 @@ impl<C: Clone + PartialEq> Machine<C> {
             proven: None,
             respawns: 0,
             unaccounted: 0,
+            outside: 0,
             started: 0,
         };
         let mut out = Vec::new();

@@ -2,8 +2,8 @@
 
 use super::limits::{
     ALIVE_TIMEOUT_MS, BACKOFF_FIRST_MS, BACKOFF_MAX_MS, DEFAULT_STOP_BUDGET_MS, EXIT_DEADLINE_MS,
-    SERVE_DEADLINE_MS, SETTLED_MS, SILENT_DEADLINE_MS, START_DEADLINE_MS, STOP_MARGIN_MS,
-    UNACCOUNTED_SETTLED_MS,
+    OUTSIDE_MAX_MS, SERVE_DEADLINE_MS, SETTLED_MS, SILENT_DEADLINE_MS, START_DEADLINE_MS,
+    STOP_MARGIN_MS, UNACCOUNTED_SETTLED_MS,
 };
 use super::*;
 use crate::supervisor::message::StartCause;
@@ -303,14 +303,25 @@ fn failed_starts_are_spaced_out_and_forgotten_once_one_has_settled() {
 }
 
 #[test]
-fn kills_from_outside_are_no_loop() {
+fn kills_from_outside_cost_little_until_they_go_on_and_on() {
     let mut world = World::serving();
     world.dies(1, killed());
-    for id in 2..20 {
+    let grown = [200, 400, 800, 1_600, 3_200, OUTSIDE_MAX_MS, OUTSIDE_MAX_MS];
+    let pauses = [BACKOFF_FIRST_MS; 9].into_iter().chain(grown);
+    let mut last = 1;
+    for (id, pause) in (2..).zip(pauses) {
         world.serves(id, 10);
         assert_eq!(world.dies(id, killed()), NONE);
-        assert_eq!(world.waits(BACKOFF_FIRST_MS).len(), 2);
+        assert_eq!(world.waits(pause).len(), 2, "{id}");
+        last = id;
     }
+    // One that has served for a while ends the row.
+    world.serves(last + 1, 10);
+    world.now += SETTLED_MS;
+    assert_eq!(world.dies(last + 1, killed()).len(), 2);
+    world.serves(last + 2, 10);
+    world.dies(last + 2, killed());
+    assert_eq!(world.waits(BACKOFF_FIRST_MS).len(), 2);
 }
 
 #[test]
