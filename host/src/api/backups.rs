@@ -23,7 +23,8 @@ pub(super) struct BackupRequest {
     folder: PathBuf,
 }
 
-/// Takes a backup, and answers when it is complete. A client that ends the request gives it up.
+/// Takes a backup, and answers when it is complete. A client that ends the request gives it up, and so does
+/// a disk that completes no write.
 #[utoipa::path(
     post,
     path = "/v1/backups",
@@ -40,7 +41,9 @@ pub(super) async fn take(
 ) -> Result<(Extension<AuditSubject>, Answer<BackupReport>), Problem> {
     let subject = Extension(AuditSubject(folder.display().to_string()));
     let request = |reply| ControlRequest::Backup { folder, reply };
-    Ok((subject, Answer(api.control.ask(request).await??)))
+    let asked = api.control.ask(request);
+    let report = api.sessions.while_disk_answers(asked).await???;
+    Ok((subject, Answer(report)))
 }
 
 impl From<BackupRefusal> for Problem {

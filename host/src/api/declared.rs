@@ -121,7 +121,7 @@ const HANDLERS: &[(&str, &[&[Kind]])] = &[
     ("plan_text", &[CONTROL]),
     ("try_component", &[READS, &[Kind::UNKNOWN_PLUGIN, Kind::BAD_COMPONENT, Kind::TOO_LARGE, Kind::OVERLOADED]]),
     ("drain_daemon", &[CONTROL]),
-    ("take_backup", &[CONTROL, &[Kind::BACKUP_RUNS, Kind::BACKUP_FOLDER, Kind::DISK_NEARLY_FULL, Kind::STORE_DAMAGED, Kind::BACKUP_FAILED]]),
+    ("take_backup", &[CONTROL, &[Kind::BACKUP_RUNS, Kind::BACKUP_FOLDER, Kind::DISK_NEARLY_FULL, Kind::STORE_DAMAGED, Kind::STORE_STALLED, Kind::BACKUP_FAILED]]),
     ("list_tokens", &[]),
     ("create_token", &[CONTROL, &[Kind::NO_TOKEN_CONFIGURED, Kind::TOKEN_EXISTS, Kind::NOT_YET, Kind::STORE_FAILED]]),
     ("revoke_token", &[CONTROL, &[Kind::UNKNOWN_TOKEN, Kind::NOT_YET, Kind::STORE_FAILED]]),

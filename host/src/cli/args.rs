@@ -56,6 +56,8 @@ pub(crate) struct Compile {
     pub(crate) memory_bytes: u64,
     /// The processor time that it may take, in seconds
     pub(crate) cpu_seconds: u64,
+    /// How much it yields to others, as `nice` counts it
+    pub(crate) niceness: i32,
     /// The process id of its parent
     pub(crate) parent: u32,
 }

@@ -43,6 +43,7 @@ pub(super) async fn run(global: &Global, args: CheckFile) -> Result<(), CliError
         compile_limits: CompileLimits {
             timeout: config.daemon.compile_timeout,
             memory_bytes: config.daemon.compile_memory_bytes,
+            ..CompileLimits::default()
         },
         ..EngineOptions::new(scratch.0.join("cache"), scratch.0.join("components"))
     })

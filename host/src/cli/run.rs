@@ -45,6 +45,7 @@ fn dispatch(global: &Global, command: CliCommand) -> Result<ExitCode, CliError> 
             return Ok(run_compiler(CompileArgs {
                 memory_bytes: args.memory_bytes,
                 cpu_seconds: args.cpu_seconds,
+                niceness: args.niceness,
                 parent: args.parent,
             }));
         }

@@ -92,7 +92,7 @@ pub(super) async fn refuse(
     opening.cause = cause_of_late_service(opening.cause, &error.to_string());
     // It may be moved away to be repaired.
     opening.options.must_exist = true;
-    preparation.must_exist = true;
+    preparation.store.must_exist = true;
     let mut pause = FIRST_PAUSE;
     let (shows, shown) = watch::channel(describe(&error, pause));
     let spec = match &prepared {

@@ -19,7 +19,7 @@ use crate::providers::{
     ToolServer, ToolServerAt, ToolServers,
 };
 use crate::session::{LiveConfig, Plugin, Plugins};
-use crate::store::{OpenError, find_store};
+use crate::store::{OpenError, StoreOptions, find_store};
 
 use super::launch_spec::LaunchSpec;
 use super::memory_limit::guest_memory_bytes;
@@ -88,8 +88,10 @@ pub(super) struct Preparation {
     pub(super) env: Arc<Env>,
     /// The content of the secret files that the configuration names.
     pub(super) secrets: SecretFiles,
-    /// Whether the data folder must be there, since a worker has served from it.
-    pub(super) must_exist: bool,
+    /// With which the store is to be opened.
+    pub(super) store: StoreOptions,
+    /// Whether another worker serves meanwhile, which compiling must not slow down.
+    pub(super) beside_another: bool,
     /// Rises while a plugin is compiled, which the supervisor is told.
     pub(super) progress: Arc<AtomicU64>,
 }
@@ -108,29 +110,31 @@ impl Preparation {
             spec,
             env,
             secrets,
-            must_exist,
+            store,
+            beside_another,
             progress,
         } = self;
         let data_dir = &config.daemon.data_dir;
-        match must_exist {
-            // Made anew, the folder would hide that the store is gone.
-            true => find_store(data_dir)?,
-            false => {
-                let mut builder = fs::DirBuilder::new();
-                let made = builder.recursive(true).mode(0o700).create(data_dir);
-                made.map_err(|source| Unprepared::DataDir {
-                    path: data_dir.clone(),
-                    source,
-                })?;
-            }
+        // Made anew where one is expected, the folder would hide that the store is gone.
+        if !find_store(data_dir, store)? {
+            let mut builder = fs::DirBuilder::new();
+            let made = builder.recursive(true).mode(0o700).create(data_dir);
+            made.map_err(|source| Unprepared::DataDir {
+                path: data_dir.clone(),
+                source,
+            })?;
         }
+        let limits = compile_limits(&config.daemon);
         let engine = Engine::new(EngineOptions {
             cache_dir: data_dir.join("cache"),
             components_dir: data_dir.join("components"),
             turns_max: config.daemon.turns_max,
             guest_memory_bytes: guest_memory_bytes(&config.daemon),
             compiler: Compiler::OwnProcess(progress.clone()),
-            compile_limits: compile_limits(&config.daemon),
+            compile_limits: CompileLimits {
+                yields: *beside_another,
+                ..limits
+            },
         })?;
         let (mut components, mut digests) = (BTreeMap::new(), BTreeMap::new());
         for (name, plugin) in &config.plugins {
@@ -138,6 +142,8 @@ impl Preparation {
             digests.insert(plugin.path.clone(), Some(component.digest()));
             components.insert(name.clone(), component);
         }
+        // From now on there are sessions.
+        engine.set_compile_limits(limits);
         // For secret files in the launch spec, record the digest that was handed over, not the current
         // one: the watch then detects what has changed since.
         for file in spec.secrets.files() {
@@ -162,6 +168,7 @@ pub(super) fn compile_limits(config: &DaemonConfig) -> CompileLimits {
     CompileLimits {
         timeout: config.compile_timeout,
         memory_bytes: config.compile_memory_bytes,
+        yields: true,
     }
 }
 

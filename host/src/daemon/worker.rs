@@ -249,7 +249,8 @@ async fn start_up(
         spec,
         env: env.clone(),
         secrets: frontend.secrets.clone(),
-        must_exist,
+        store: opening.options.clone(),
+        beside_another: mode == Mode::Standby,
         progress: mending,
     };
     let mut connections = Vec::new();

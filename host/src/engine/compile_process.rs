@@ -19,9 +19,6 @@ pub const COMPILE: &str = "compile";
 pub(super) const EXIT_REFUSED: i32 = 1;
 /// The exit code if the process cannot be set up.
 const EXIT_NOT_SET_UP: u8 = 3;
-/// How much it yields to others: to about a tenth of a core where there is no other room, so that turns
-/// that run are not slowed down, and it still ends.
-const NICENESS: i32 = 10;
 /// What the allocator reserves beyond what is in use, in bytes.
 const RESERVED_BYTES: u64 = 1 << 30;
 /// The most that the kernel's score takes: it ends this process before any other.
@@ -34,16 +31,19 @@ pub struct CompileArgs {
     pub memory_bytes: u64,
     /// The processor time that it may take, all threads together, in seconds.
     pub cpu_seconds: u64,
+    /// How much it yields to others, as `nice` counts it.
+    pub niceness: i32,
     /// The process id of the parent, with which it ends.
     pub parent: u32,
 }
 
 impl CompileArgs {
     /// Returns them in the order in which the command takes them.
-    pub(super) fn to_args(self) -> [String; 3] {
+    pub(super) fn to_args(self) -> [String; 4] {
         [
             self.memory_bytes.to_string(),
             self.cpu_seconds.to_string(),
+            self.niceness.to_string(),
             self.parent.to_string(),
         ]
     }
@@ -86,7 +86,7 @@ fn limit(args: CompileArgs) -> io::Result<bool> {
     lower(Resource::Data, data)?;
     // Neither makes it safe, so neither is needed: a kernel may know no such file.
     let _ = fs::write("/proc/self/oom_score_adj", OOM_SCORE);
-    let _ = nice(NICENESS);
+    let _ = nice(args.niceness);
     Ok(true)
 }
 
@@ -149,8 +149,9 @@ mod tests {
         let args = CompileArgs {
             memory_bytes: 1,
             cpu_seconds: 2,
-            parent: 3,
+            niceness: 3,
+            parent: 4,
         };
-        assert_eq!(args.to_args(), ["1", "2", "3"]);
+        assert_eq!(args.to_args(), ["1", "2", "3", "4"]);
     }
 }

@@ -37,6 +37,8 @@ pub struct CompileLimits {
     pub timeout: Duration,
     /// The memory that the compiler may take, in bytes.
     pub memory_bytes: u64,
+    /// Whether it yields the processors to others, as far as it still ends: if sessions are served meanwhile.
+    pub yields: bool,
 }
 
 impl Default for CompileLimits {
@@ -47,6 +49,7 @@ impl Default for CompileLimits {
         Self {
             timeout: Duration::from_secs(100),
             memory_bytes: 2 << 30,
+            yields: true,
         }
     }
 }
@@ -62,6 +65,9 @@ pub enum Compiler {
     OwnProcess(Arc<AtomicU64>),
 }
 
+/// How much it yields to others: to about a tenth of a core where there is no other room, so that turns
+/// that run are not slowed down, and it still ends.
+const NICENESS: i32 = 10;
 /// The longest text of a compiler that is shown, in bytes.
 const LAST_WORDS_BYTES: usize = 4 << 10;
 /// The interval at which its memory is looked at.
@@ -150,6 +156,10 @@ fn spawn(component: &[u8], artifact: &File, limits: CompileLimits) -> io::Result
         memory_bytes: limits.memory_bytes,
         // What it can use in that time: if this process is stopped, the kernel ends it all the same.
         cpu_seconds: (limits.timeout.as_secs() + 1).saturating_mul(processors() as u64),
+        niceness: match limits.yields {
+            true => NICENESS,
+            false => 0,
+        },
         parent: std::process::id(),
     };
     let loader = std::env::var_os(LOADER).map(|path| (LOADER, path));
@@ -245,6 +255,7 @@ mod tests {
     const LIMITS: CompileLimits = CompileLimits {
         timeout: Duration::from_secs(3),
         memory_bytes: 1 << 20,
+        yields: true,
     };
 
     fn shell(script: &str) -> Child {

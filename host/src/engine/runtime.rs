@@ -156,7 +156,7 @@ impl Engine {
                 match precompiled.load(wasmtime, digest) {
                     Some(compiled) => link(compiled)?,
                     None => {
-                        let artifact = self.compile(bytes, limits)?;
+                        let artifact = self.compile(digest, bytes, limits)?;
                         let compiled = precompiled::open(wasmtime, &artifact);
                         let component = link(compiled.map_err(compile_error)?)?;
                         precompiled.keep(digest, &artifact);
@@ -173,13 +173,22 @@ impl Engine {
     }
 
     /// Returns the compiler's artifact of a component.
-    fn compile(&self, bytes: &[u8], limits: CompileLimits) -> Result<Vec<u8>, LoadError> {
+    fn compile(
+        &self,
+        digest: Digest,
+        bytes: &[u8],
+        limits: CompileLimits,
+    ) -> Result<Vec<u8>, LoadError> {
         match &self.0.options.compiler {
             Compiler::InProcess => {
                 let artifact = self.0.wasmtime.precompile_component(bytes);
                 artifact.map_err(compile_error)
             }
-            Compiler::OwnProcess(progress) => compiler::compile(bytes, limits, progress),
+            Compiler::OwnProcess(progress) => {
+                // It can take seconds, while a start waits for it.
+                tracing::info!(component = %digest, bytes = bytes.len(), "compiling a component");
+                compiler::compile(bytes, limits, progress)
+            }
         }
     }
 

@@ -40,6 +40,17 @@ impl Clients {
         self.0.live_config()
     }
 
+    /// Waits for what needs the disk.
+    ///
+    /// # Errors
+    /// [`Refusal::StoreStalled`] as soon as the disk completes no write.
+    pub async fn while_disk_answers<T>(
+        &self,
+        asked: impl Future<Output = T>,
+    ) -> Result<T, Refusal> {
+        self.0.while_disk_answers(asked).await
+    }
+
     /// Creates a session, or confirms that it already exists (`false`).
     pub async fn create(
         &self,

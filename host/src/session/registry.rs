@@ -159,6 +159,24 @@ impl Registry {
         id: &SessionId,
         command: impl FnOnce(ReplyTo<T>) -> DriverCommand,
     ) -> Result<T, Refusal> {
+        // The driver keeps the command: it may be carried out once the disk answers.
+        self.while_disk_answers(async {
+            let (reply, answer) = oneshot::channel();
+            self.tell(id, command(reply)).await?;
+            // A driver that drops the reply was stopped by the end of the worker.
+            answer.await.unwrap_or(Err(Refusal::Restarting))
+        })
+        .await?
+    }
+
+    /// Waits for what needs the disk.
+    ///
+    /// # Errors
+    /// [`Refusal::StoreStalled`] as soon as the disk completes no write.
+    pub(super) async fn while_disk_answers<T>(
+        &self,
+        asked: impl Future<Output = T>,
+    ) -> Result<T, Refusal> {
         let space = &self.shared.space;
         let stalled = Refusal::StoreStalled {
             after: WRITER_STALLED_AFTER,
@@ -166,16 +184,9 @@ impl Registry {
         if space.is_stalled() {
             return Err(stalled);
         }
-        let asked = async {
-            let (reply, answer) = oneshot::channel();
-            self.tell(id, command(reply)).await?;
-            // A driver that drops the reply was stopped by the end of the worker.
-            answer.await.unwrap_or(Err(Refusal::Restarting))
-        };
         tokio::select! {
             biased;
-            answer = asked => answer,
-            // The driver keeps the command: it may be carried out once the disk answers.
+            answer = asked => Ok(answer),
             () = space.until_stalled() => Err(stalled),
         }
     }

@@ -42,14 +42,11 @@ impl Store {
     /// Opens the store in the folder `path`, which is created with mode 0700 if it does not exist.
     /// Nothing is written before the format has been accepted.
     pub fn open(path: &Path, options: StoreOptions) -> Result<Self, OpenError> {
-        // There was a store to lose or to restore.
-        let must_exist = options.must_exist || options.accept_loss || options.restored.is_some();
         let options = StoreOptions {
-            must_exist,
+            must_exist: options.expects_store(),
             ..options
         };
-        let is_restored = options.restored.is_some();
-        let fresh = found_format(path, must_exist, is_restored)? == Format::None;
+        let fresh = found_format(path, &options)? == Format::None;
         if fresh {
             let mut builder = DirBuilder::new();
             let made = builder.recursive(true).mode(0o700).create(path);
@@ -64,13 +61,15 @@ impl Store {
     }
 }
 
-/// Makes sure that the folder `path` has a store, of a format that this version reads. Changes nothing.
-pub fn find_store(path: &Path) -> Result<(), OpenError> {
-    found_format(path, true, false).map(drop)
+/// Returns whether the folder `path` has a store, of a format that this version reads. Changes nothing.
+///
+/// # Errors
+/// If these options would not open it, as far as the folder shows.
+pub fn find_store(path: &Path, options: &StoreOptions) -> Result<bool, OpenError> {
+    Ok(found_format(path, options)? != Format::None)
 }
 
-/// Returns the format of the store in the folder `path`. `is_restored`: an operator has put it there, and says so.
-fn found_format(path: &Path, must_exist: bool, is_restored: bool) -> Result<Format, OpenError> {
+fn found_format(path: &Path, options: &StoreOptions) -> Result<Format, OpenError> {
     let no_folder = || OpenError::NotAFolder {
         path: path.to_owned(),
     };
@@ -86,10 +85,12 @@ fn found_format(path: &Path, must_exist: bool, is_restored: bool) -> Result<Form
         (_, Some(BackupState::Partial)) => Err(OpenError::PartialBackup {
             path: path.to_owned(),
         }),
-        (_, Some(BackupState::Complete)) if !is_restored => Err(OpenError::IsBackup {
-            path: path.to_owned(),
-        }),
-        (Format::None, _) if must_exist => Err(OpenError::gone(path)),
+        (_, Some(BackupState::Complete)) if options.restored.is_none() => {
+            Err(OpenError::IsBackup {
+                path: path.to_owned(),
+            })
+        }
+        (Format::None, _) if options.expects_store() => Err(OpenError::gone(path)),
         (format, _) => Ok(format),
     }
 }

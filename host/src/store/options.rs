@@ -30,6 +30,13 @@ pub struct StoreOptions {
     pub mending: Arc<AtomicU64>,
 }
 
+impl StoreOptions {
+    /// Returns whether there must be a store: one that is to lose something, or was restored, is there.
+    pub(super) fn expects_store(&self) -> bool {
+        self.must_exist || self.accept_loss || self.restored.is_some()
+    }
+}
+
 impl Default for StoreOptions {
     fn default() -> Self {
         Self {

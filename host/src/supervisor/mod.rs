@@ -62,6 +62,7 @@ mod machine;
 mod memory_groups;
 mod message;
 mod oom_kills;
+mod own_time;
 mod peer;
 mod process;
 mod run;

@@ -73,6 +73,11 @@ impl Peer {
         Some(SEND_DEADLINE.saturating_sub(self.waits_since?.elapsed()))
     }
 
+    /// Gives the worker so much longer to read.
+    pub(super) fn bear_with(&mut self, time: Duration) {
+        self.waits_since = self.waits_since.map(|since| since + time);
+    }
+
     /// Sends a frame, or queues it if the socket is full.
     pub(super) fn send(&mut self, frame: WireFrame) -> Result<(), Errno> {
         if !self.closed {

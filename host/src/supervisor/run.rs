@@ -23,11 +23,12 @@ use super::init;
 use super::listen::Listeners;
 use super::log_queue::LogQueue;
 use super::machine::{
-    Action, ExitStatus, Machine, MachineEvent, Millis, Replacement, SpawnMode, SupervisorMessage,
-    WorkerId, WorkerMessage,
+    Action, ExitStatus, Machine, MachineEvent, Replacement, SpawnMode, SupervisorMessage, WorkerId,
+    WorkerMessage,
 };
 use super::message::{Connection, FromWorker, Start, ToWorker};
 use super::oom_kills::{KilledBy, OomKills};
+use super::own_time::OwnTime;
 use super::peer::{LinkInput, Peer};
 use super::process::{self, Binary};
 use super::wire::WireFrame;
@@ -97,7 +98,7 @@ type ConfigHandle = Rc<WorkerSpec>;
 struct Supervisor {
     options: Options,
     log: LogQueue,
-    started: Instant,
+    time: OwnTime,
     machine: Machine<ConfigHandle>,
     signals: SignalDelivery<UnixStream, SignalOnly>,
     oom_kills: OomKills,
@@ -131,7 +132,7 @@ impl Supervisor {
         let mut supervisor = Self {
             options,
             log,
-            started: Instant::now(),
+            time: OwnTime::start(),
             machine,
             signals,
             oom_kills: OomKills::open(),
@@ -171,7 +172,7 @@ impl Supervisor {
 
     /// Waits for a signal, a message, room to send, or a deadline. Returns the workers whose links
     /// are ready.
-    fn wait(&self) -> io::Result<Vec<WorkerId>> {
+    fn wait(&mut self) -> io::Result<Vec<WorkerId>> {
         let listen = !self.peers.values().any(Peer::congested);
         let mut fds = vec![PollFd::new(self.signals.get_read(), PollFlags::IN)];
         let mut ids = Vec::new();
@@ -179,30 +180,30 @@ impl Supervisor {
             fds.push(PollFd::new(&peer.link, peer.interest(listen)));
             ids.push(*id);
         }
-        let timeout = self.timeout().map(|left| Timespec {
+        let planned = self.timeout();
+        let timeout = planned.map(|left| Timespec {
             tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: left.subsec_nanos().into(),
         });
+        let began = Instant::now();
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
         let links = fds.iter().skip(1).zip(ids);
-        Ok(links
+        let ready = links
             .filter_map(|(fd, id)| (!fd.revents().is_empty()).then_some(id))
-            .collect())
+            .collect();
+        let not_counted = self.time.waited(planned, began.elapsed());
+        let peers = self.peers.values_mut();
+        peers.for_each(|peer| peer.bear_with(not_counted));
+        Ok(ready)
     }
 
     fn timeout(&self) -> Option<Duration> {
-        let machine = self.machine.next_deadline();
-        let machine =
-            machine.map(|at| Duration::from_millis(at).saturating_sub(self.started.elapsed()));
+        let machine = self.machine.next_deadline().map(|at| self.time.until(at));
         let patience = self.peers.values().filter_map(Peer::patience);
         patience.chain(machine).min()
-    }
-
-    fn now(&self) -> Millis {
-        Millis::try_from(self.started.elapsed().as_millis()).unwrap_or(Millis::MAX)
     }
 
     fn take_signals(&mut self) {
@@ -348,7 +349,7 @@ impl Supervisor {
     }
 
     fn feed(&mut self, event: MachineEvent<ConfigHandle>, at_hand: AtHand) {
-        let actions = self.machine.step(self.now(), event);
+        let actions = self.machine.step(self.time.now(), event);
         self.act(actions, at_hand);
     }
 

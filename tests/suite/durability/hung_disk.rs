@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use abide_tests::{Client, Daemon, How, HungDisk, Posted, Refused, Setup, until};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// After so long without a completed write, the store has stalled.
 const STALLED: Duration = Duration::from_secs(10);
@@ -103,6 +103,10 @@ async fn nothing_is_acknowledged_while_the_disk_hangs_and_nothing_is_lost() {
     let began = Instant::now();
     refused(&client, "other").await;
     assert!(began.elapsed() < PROMPT, "{:?}", began.elapsed());
+    let backup = json!({ "folder": daemon.folder().join("backup") });
+    let reply = client.post("/v1/backups", &backup).await;
+    let reply = reply.expect("it is answered");
+    assert_eq!(reply.body["type"], "urn:abide:problem:store-stalled");
     // Longer than the supervisor waits for a worker that hangs.
     while hung.elapsed() < Duration::from_secs(20) {
         is_responsive(&client).await;

@@ -24,15 +24,29 @@ pub enum SalvageError {
         "nothing can be read of the store in {}: {reason}. Restore a backup (`abide restore`)", path.display()
     )]
     Unreadable { path: PathBuf, reason: String },
+    #[error(
+        "the disk of the new folder is full ({reason}); free some space, or name a folder on another disk"
+    )]
+    DiskFull { reason: String },
     /// The new store cannot be written.
     #[error("the new store: {0}")]
-    Write(#[from] StoreError),
+    Write(StoreError),
 }
 
 // No source: the message has its text already, which a printed chain of causes would repeat.
 impl From<FailedIo> for SalvageError {
     fn from(failed: FailedIo) -> Self {
         Self::Io(failed)
+    }
+}
+
+impl From<StoreError> for SalvageError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            // Nobody is there to send again.
+            StoreError::DiskFull { reason } => Self::DiskFull { reason },
+            error => Self::Write(error),
+        }
     }
 }
 

@@ -84,7 +84,7 @@ pub fn salvage(
     tell: &mut dyn FnMut(u64),
 ) -> Result<SalvageReport, SalvageError> {
     let lock = lock_store(data)?;
-    let salvaged = write_all(data, new, options, tell);
+    let salvaged = make_and_write(data, new, options, tell);
     lock.iter().for_each(release);
     let report = salvaged?;
     // Histories are cut when it is opened; this shows as well that it can be.
@@ -92,7 +92,7 @@ pub fn salvage(
     Ok(report)
 }
 
-fn write_all(
+fn make_and_write(
     data: &Path,
     new: &Path,
     options: &StoreOptions,
@@ -102,6 +102,34 @@ fn write_all(
         return Err(SalvageError::Inside(new.to_owned()));
     }
     make_empty(new)?;
+    let written = write_all(data, new, options, tell);
+    if written.is_err() {
+        // Half of a store is of no use, and takes the room that the next try may need. If it cannot be
+        // removed, the mark in it says what it is.
+        let _ = empty(new);
+    }
+    written
+}
+
+/// Removes what is in the folder, the mark of what is unfinished last.
+fn empty(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        match entry.file_type()?.is_dir() {
+            true => fs::remove_dir_all(entry.path())?,
+            false if entry.file_name() == SALVAGING => {}
+            false => fs::remove_file(entry.path())?,
+        }
+    }
+    fs::remove_file(folder.join(SALVAGING))
+}
+
+fn write_all(
+    data: &Path,
+    new: &Path,
+    options: &StoreOptions,
+    tell: &mut dyn FnMut(u64),
+) -> Result<SalvageReport, SalvageError> {
     let mark = new.join(SALVAGING);
     fs::write(&mark, "").map_err(FailedIo::of("write into", new))?;
     let examined = examine_db(data)?;

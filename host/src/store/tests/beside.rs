@@ -53,6 +53,22 @@ fn a_salvage_that_was_cut_short_is_known() {
 }
 
 #[test]
+fn a_salvage_that_fails_leaves_nothing_behind() {
+    let stored = stored(13);
+    let (data, new) = (stored.data(), stored.home.path().join("new"));
+    fs::remove_dir_all(data.join("db")).unwrap();
+    fs::create_dir(data.join("db")).unwrap();
+    for _ in 0..2 {
+        let failed = salvage(&data, &new, &StoreOptions::default(), &mut |_| {});
+        assert!(
+            matches!(failed, Err(SalvageError::Unreadable { .. })),
+            "{failed:?}"
+        );
+        assert_eq!(fs::read_dir(&new).unwrap().count(), 0);
+    }
+}
+
+#[test]
 fn what_others_name_like_a_damaged_database_keeps_no_store_from_opening() {
     let stored = stored(12);
     fs::write(stored.data().join("damaged-5"), "a file").unwrap();
