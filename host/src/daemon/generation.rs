@@ -142,12 +142,11 @@ pub(super) fn memory_kills<'a>(
         }
     }
     // Of these, the kernel's account says that it was not the kernel.
-    if by_others.len() >= KILLS_MIN
-        && let (Some(first), Some(last)) = (by_others.iter().min(), by_others.iter().max())
-        && last.since(*first) <= by_others.len() as u64 * KILLS_APART_MS
-    {
-        by_unknown.append(&mut by_others);
-    }
+    by_others.sort_unstable();
+    let latest = by_others.last_chunk::<KILLS_MIN>();
+    let by_others = latest.and_then(|[first, .., last]| {
+        (last.since(*first) <= KILLS_MIN as u64 * KILLS_APART_MS).then_some(*last)
+    });
     let last = by_unknown.iter().copied().max();
     // One may be a human's.
     let by_unknown = last.filter(|last| {
@@ -157,6 +156,8 @@ pub(super) fn memory_kills<'a>(
     MemoryKills {
         by_kernel,
         by_unknown,
+        // One finding tells of both.
+        by_others: by_others.filter(|_| by_unknown.is_none()),
     }
 }
 
@@ -268,10 +269,12 @@ mod tests {
             at: UnixMillis(second * 1000),
             ..record(0, KILLED)
         };
-        let told = |kills: Vec<RestartRecord>| memory_kills(&kills).by_unknown.is_some();
+        let told = |kills: Vec<RestartRecord>| memory_kills(&kills).by_others.is_some();
         assert!(told((0..10).map(at).collect()));
         assert!(!told((0..9).map(at).collect()));
         assert!(!told((0..10).map(|n| at(n * 60)).collect()));
+        // Of the latest ones, whatever was before.
+        assert!(told((0..10).map(|n| at(n + 9000)).chain([at(1)]).collect()));
     }
 
     #[test]

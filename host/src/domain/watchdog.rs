@@ -78,6 +78,8 @@ pub struct MemoryKills<T> {
     pub by_kernel: Option<T>,
     /// Several in a row, where the system does not tell who sends a SIGKILL.
     pub by_unknown: Option<T>,
+    /// Many in a row, where it tells that it was not the kernel.
+    pub by_others: Option<T>,
 }
 
 impl<T: Copy> MemoryKills<T> {
@@ -86,6 +88,7 @@ impl<T: Copy> MemoryKills<T> {
         MemoryKills {
             by_kernel: self.by_kernel.and_then(&convert),
             by_unknown: self.by_unknown.and_then(&convert),
+            by_others: self.by_others.and_then(&convert),
         }
     }
 }
@@ -276,6 +279,18 @@ pub fn judge(seen: &Observation) -> Vec<Finding> {
                 "see who kills them: systemd-oomd or earlyoom, which want it to take less, or a script; if \
                  nobody does, {MORE_MEMORY}"
             ),
+        );
+    }
+    if let Some(lasts) = shown(seen.memory_kills.by_others) {
+        tell(
+            FindingKind::KilledRepeatedly,
+            "the worker",
+            lasts,
+            "many workers in a row were ended by SIGKILL, and not by the kernel; the next ones start \
+             after pauses of up to 5s"
+                .to_owned(),
+            "see who kills them: systemd-oomd or earlyoom, which want it to take less, or a script"
+                .to_owned(),
         );
     }
     for step in &seen.clock_steps {

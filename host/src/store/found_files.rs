@@ -38,7 +38,7 @@ impl FoundFiles {
         // Read it again under the lock: another process may have created or replaced the store since.
         let format = read_format(path)?;
         if format == Format::None {
-            if options.must_exist {
+            if options.expects_store() {
                 return Err(OpenError::gone(path));
             }
             begin_format(path)?;
@@ -55,7 +55,7 @@ impl FoundFiles {
         }
         sync_all(path, &folder).map_err(FailedIo::of("sync", &folder))?;
         let told = SyncedMark::known(path)?;
-        let witnessed = options.witness.as_ref().and_then(|witness| witness.read());
+        let witnessed = SyncedMark::witnessed(told, options.witness.as_deref());
         let mark = SyncedMark::later(told, witnessed);
         let is_older = mark != told;
         // All of a restored folder is cut anyway.
@@ -75,6 +75,14 @@ impl FoundFiles {
                 );
             }
             if !options.accept_loss {
+                if let (true, Some(mark)) = (is_older, mark)
+                    && let Err(error) = mark.put(path)
+                {
+                    tracing::warn!(
+                        "what is known of {} is not noted there: {error}",
+                        path.display()
+                    );
+                }
                 return Err(OpenError::missing(path, missing.clone()));
             }
             tracing::error!("the store lacks, which was accepted, {missing}");
@@ -85,11 +93,8 @@ impl FoundFiles {
             _ => missing.as_ref().map(CutOrder::accepted),
         };
         if order.is_some() {
-            if told.is_none() {
-                SyncedMark::begin_anew(path, options.witness.as_deref())
-                    .map_err(FailedIo::of("write into", path))?;
-            }
-            // At once: an operator has decided that there is no way back.
+            // At once: an operator has decided that there is no way back. The marks stay as they are until the
+            // order is in the database: a start that ends before that has not carried it out.
             write_newest_format(path)?;
         }
         if let Some(examined) = &examined {

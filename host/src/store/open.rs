@@ -19,7 +19,7 @@ use crate::private_files::{Reach, make_private};
 use super::{
     OpenError, Store,
     anchor::Anchor,
-    backup::{BackupState, backup_in, no_backup_any_more},
+    backup::{BackupState, no_backup_any_more, opened_backup},
     counts::{StoredCounts, stored_counts},
     cut_all::{CutOrder, cut_all},
     db::Db,
@@ -42,10 +42,6 @@ impl Store {
     /// Opens the store in the folder `path`, which is created with mode 0700 if it does not exist.
     /// Nothing is written before the format has been accepted.
     pub fn open(path: &Path, options: StoreOptions) -> Result<Self, OpenError> {
-        let options = StoreOptions {
-            must_exist: options.expects_store(),
-            ..options
-        };
         let fresh = found_format(path, &options)? == Format::None;
         if fresh {
             let mut builder = DirBuilder::new();
@@ -80,8 +76,7 @@ fn found_format(path: &Path, options: &StoreOptions) -> Result<Format, OpenError
         Err(error) if error.kind() == ErrorKind::NotADirectory => return Err(no_folder()),
         Err(error) => return Err(FailedIo::of("look at", path)(error).into()),
     };
-    let backup = backup_in(path).map_err(FailedIo::of("look into", path))?;
-    match (format, backup) {
+    match (format, opened_backup(path)) {
         (_, Some(BackupState::Partial)) => Err(OpenError::PartialBackup {
             path: path.to_owned(),
         }),
@@ -120,10 +115,7 @@ fn open_locked(path: &Path, options: StoreOptions, lock: &File) -> Result<Store,
     let mut reserve = Reserve::new(path, options.wal_bytes);
     let is_new = found.format != Format::Known;
     let db = open_db(path, found, &options, &mut reserve)?;
-    let mark = SyncedMark {
-        sequence: db.last_sequence(),
-        closed: false,
-    };
+    let mark = SyncedMark::at(db.last_sequence());
     let marks = Marks {
         synced: open_synced(path, mark, &options, &mut reserve)?,
         trail: TrailFile::open(path, mark.sequence),

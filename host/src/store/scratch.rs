@@ -12,6 +12,8 @@ use crate::atomic_file::remove_folder;
 pub(super) const BACKUP: &str = "backup-scratch";
 /// For a check of the store.
 pub(super) const CHECK: &str = "checking";
+/// What versions before this one have made for a check.
+pub(super) const OLD_CHECK: &str = "checking.db";
 
 /// A scratch folder, which is removed when the value is dropped.
 #[derive(Debug)]
@@ -58,7 +60,7 @@ impl Drop for ScratchFolder {
 /// Removes what killed processes have left in the data folder `data`. A failure is logged only: it costs
 /// space.
 pub(super) fn remove_left(data: &Path) {
-    for name in [BACKUP, CHECK] {
+    for name in [BACKUP, CHECK, OLD_CHECK] {
         let path = data.join(name);
         if let Err(error) = remove_folder(&path) {
             tracing::warn!("cannot remove {}: {error}; remove it", path.display());

@@ -5,7 +5,7 @@
 //! holds what clients were told of, and notices also that a live log is gone as a whole.
 //!
 //! ```text
-//! "ABIDESY1"  sequence (u64 LE)  closed (u8)  zeros (3)  CRC-32C of all before (u32 LE)
+//! "ABIDESY1"  sequence (u64 LE)  closed (u8)  anew (u8)  zeros (2)  CRC-32C of all before (u32 LE)
 //! ```
 
 use std::fs::{self, File, OpenOptions};
@@ -32,6 +32,9 @@ pub(super) struct SyncedMark {
     pub(super) sequence: u64,
     /// Whether the store was closed after it.
     pub(super) closed: bool,
+    /// Whether no worker has opened it since it was restored, salvaged or mended. Its numbers are not
+    /// those of the database before it, and sessions that lack something are told of that.
+    pub(super) anew: bool,
 }
 
 /// The open file.
@@ -55,6 +58,21 @@ pub(super) struct SyncedFile {
 }
 
 impl SyncedMark {
+    pub(super) fn at(sequence: u64) -> Self {
+        Self {
+            sequence,
+            closed: false,
+            anew: false,
+        }
+    }
+
+    pub(super) fn closed_at(sequence: u64) -> Self {
+        Self {
+            closed: true,
+            ..Self::at(sequence)
+        }
+    }
+
     /// Reads the file in the data folder `folder`: none if there is none, or if it is damaged.
     fn read(folder: &Path) -> Result<Option<Self>, FailedIo> {
         let path = folder.join(NAME);
@@ -75,11 +93,17 @@ impl SyncedMark {
     /// after `TRAIL`, which may know more if this one is damaged, or was put back from elsewhere.
     pub(super) fn known(folder: &Path) -> Result<Option<Self>, FailedIo> {
         let mark = Self::read(folder)?;
-        let noted = trail_file::newest(folder).map(|sequence| Self {
-            sequence,
-            closed: false,
-        });
+        let noted = trail_file::newest(folder).map(Self::at);
         Ok(Self::later(mark, noted))
+    }
+
+    /// Returns the last acknowledged write that the daemon's memory knows of, if that is about the store of
+    /// which the files have `told` this.
+    pub(super) fn witnessed(told: Option<Self>, witness: Option<&Witness>) -> Option<Self> {
+        match told {
+            Some(told) if told.anew => None,
+            _ => witness.and_then(Witness::read),
+        }
     }
 
     /// Returns the one that knows more; the first, if they know the same.
@@ -95,13 +119,27 @@ impl SyncedMark {
     pub(super) fn begin_anew(folder: &Path, witness: Option<&Witness>) -> io::Result<()> {
         trail_file::forget(folder)?;
         let mark = Self {
-            sequence: 0,
-            closed: false,
+            anew: true,
+            ..Self::at(0)
         };
         if let Some(witness) = witness {
             witness.write(mark)?;
         }
-        atomic_file::write_whole(folder, NAME, &[&mark.bytes()])
+        mark.put(folder)
+    }
+
+    /// Notes that a store which was restored or salvaged into the folder has not been opened by a worker.
+    pub(super) fn say_anew(folder: &Path) -> Result<(), FailedIo> {
+        let mark = Self::known(folder)?.unwrap_or(Self::at(0));
+        let put = Self { anew: true, ..mark }.put(folder);
+        put.map_err(FailedIo::of("write into", folder))
+    }
+
+    /// Writes it in place and syncs it. That takes no room if the file is there: its bytes are in one sector.
+    pub(super) fn put(self, folder: &Path) -> io::Result<()> {
+        let file = open_file(folder)?;
+        file.write_all_at(&self.bytes(), 0)?;
+        file.sync_all()
     }
 
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
@@ -113,6 +151,7 @@ impl SyncedMark {
         is_whole.then_some(Self {
             sequence: u64::from_le_bytes(*sequence),
             closed: *rest.first()? != 0,
+            anew: *rest.get(1)? != 0,
         })
     }
 
@@ -121,6 +160,7 @@ impl SyncedMark {
         bytes[..8].copy_from_slice(MAGIC);
         bytes[8..16].copy_from_slice(&self.sequence.to_le_bytes());
         bytes[16] = self.closed.into();
+        bytes[17] = self.anew.into();
         let crc = crc32c::crc32c(&bytes[..20]);
         bytes[20..].copy_from_slice(&crc.to_le_bytes());
         bytes
@@ -130,14 +170,8 @@ impl SyncedMark {
 impl SyncedFile {
     /// Opens the file in the data folder `folder`, or creates it. The database must be there.
     pub(super) fn open(folder: &Path, witness: Option<Arc<Witness>>) -> io::Result<Self> {
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(folder.join(NAME))?;
         Ok(Self {
-            file,
+            file: open_file(folder)?,
             db: File::open(folder.join("db"))?,
             path: folder.join("db"),
             newest_log: 0,
@@ -153,11 +187,11 @@ impl SyncedFile {
     /// power cut leaves the old ones or the new ones.
     pub(super) fn write(&mut self, mark: SyncedMark) -> io::Result<()> {
         self.is_synced = false;
-        self.file.write_all_at(&mark.bytes(), 0)?;
-        match &self.witness {
-            Some(witness) => witness.write(mark),
-            None => Ok(()),
+        // First: the file has the next mark that is not `anew` only once the memory is about this store.
+        if let Some(witness) = &self.witness {
+            witness.write(mark)?;
         }
+        self.file.write_all_at(&mark.bytes(), 0)
     }
 
     /// Writes the number of an operation that will be acknowledged next. It is synced if the operation
@@ -201,12 +235,6 @@ impl SyncedFile {
         self.lacks_manifest
     }
 
-    /// Has the MANIFEST that is missing be missed no more.
-    pub(super) fn forget_manifest(&mut self) {
-        self.newest_manifest = 0;
-        self.lacks_manifest = false;
-    }
-
     /// Syncs what was written last.
     pub(super) fn sync(&mut self) -> io::Result<()> {
         if !self.is_synced {
@@ -215,6 +243,15 @@ impl SyncedFile {
         }
         Ok(())
     }
+}
+
+fn open_file(folder: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(folder.join(NAME))
 }
 
 #[cfg(test)]
@@ -229,8 +266,11 @@ mod tests {
         fs::create_dir(home.path().join("db")).unwrap();
         assert_eq!(SyncedMark::read(home.path()).unwrap(), None);
         let mut file = SyncedFile::open(home.path(), None).unwrap();
-        for (sequence, closed) in [(7, false), (u64::MAX, true)] {
-            let mark = SyncedMark { sequence, closed };
+        let anew = SyncedMark {
+            anew: true,
+            ..SyncedMark::at(8)
+        };
+        for mark in [SyncedMark::at(7), anew, SyncedMark::closed_at(u64::MAX)] {
             file.write(mark).unwrap();
             assert_eq!(SyncedMark::read(home.path()).unwrap(), Some(mark));
         }
@@ -254,9 +294,7 @@ mod tests {
             // The file system's clock is coarse: two changes may have the same time.
             let changed = SystemTime::UNIX_EPOCH + Duration::from_secs(age);
             File::open(&db).unwrap().set_modified(changed).unwrap();
-            let closed = false;
-            file.write_acknowledged(SyncedMark { sequence, closed })
-                .unwrap();
+            file.write_acknowledged(SyncedMark::at(sequence)).unwrap();
             file.is_synced
         };
         assert!(write(1, 1), "the first one after opening");

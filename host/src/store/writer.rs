@@ -64,6 +64,8 @@ struct WriterLoop<'a> {
     trail_file: TrailFile,
     /// RocksDB's number of the last operation that was acknowledged.
     acknowledged: u64,
+    /// Whether the MANIFEST was removed and could not be put back so far, which was logged.
+    manifest_resists: bool,
 }
 
 /// Drops all queued jobs when the writer ends, by a panic too, so that no caller waits forever.
@@ -87,6 +89,7 @@ pub(super) fn run(core: &Core, reserve: Reserve, marks: Marks, acknowledged: u64
         trail: Trail::default(),
         trail_file: marks.trail,
         acknowledged,
+        manifest_resists: false,
     };
     // Whether the work that waits for an idle moment was done since the last group of writes.
     let mut is_tidied = false;
@@ -101,7 +104,7 @@ pub(super) fn run(core: &Core, reserve: Reserve, marks: Marks, acknowledged: u64
             WriterTask::Group(group, bytes) => {
                 is_tidied = false;
                 writer.group(group, bytes);
-                if writer.synced.lacks_manifest() {
+                if writer.synced.lacks_manifest() && !writer.manifest_resists {
                     writer.rescue_manifest();
                 }
             }
@@ -123,19 +126,18 @@ pub(super) fn run(core: &Core, reserve: Reserve, marks: Marks, acknowledged: u64
         health.at_work = None;
         health.ended = Some(Instant::now());
     }
-    writer.rescue_log();
-    if writer.has_lost_its_manifest() {
-        writer.rescue_manifest();
-    }
-    if writer.unflushed() > CLOSE_FLUSH_BYTES && !writer.has_lost_its_folder() {
-        writer.flush_quietly();
+    if !writer.has_lost_its_folder() {
+        writer.rescue_log();
+        if writer.has_lost_its_manifest() {
+            writer.rescue_manifest();
+        }
+        if writer.unflushed() > CLOSE_FLUSH_BYTES {
+            writer.flush_quietly();
+        }
     }
     if let StoreState::Open(db) = writer.replace(StoreState::Closed) {
         db.stop_background_work();
-        let mark = SyncedMark {
-            sequence: db.last_sequence(),
-            closed: true,
-        };
+        let mark = SyncedMark::closed_at(db.last_sequence());
         drop(db);
         let marked = writer.synced.write(mark);
         if let Err(error) = marked.and_then(|()| writer.synced.sync()) {
@@ -257,10 +259,7 @@ impl WriterLoop<'_> {
         // Before the mark, so that a loss up to the mark is covered.
         self.trail_file.note(&group, sequence);
         self.trail.add(group, bytes);
-        let mark = SyncedMark {
-            sequence,
-            closed: false,
-        };
+        let mark = SyncedMark::at(sequence);
         // If this fails, the operations are there and yet not acknowledged, which their owner finds
         // out when it loads the session again.
         let mut marked = self.synced.write_acknowledged(mark);

@@ -15,7 +15,7 @@ use crate::domain::{Digest, UnixMillis};
 use crate::store::failed_io::FailedIo;
 
 /// The name of the file.
-pub(super) const NAME: &str = "BACKUP";
+pub(in crate::store) const NAME: &str = "BACKUP";
 /// The newest format of a backup that this version reads, and the one that it writes.
 const BACKUP_FORMAT: u32 = 1;
 /// The word before the version number.
@@ -95,6 +95,12 @@ impl BackupManifest {
             Some(file) => Err(damaged(&format!("`{}` is not below the folder", file.name))),
         }
     }
+}
+
+/// Whether a folder has a file that begins as a manifest.
+pub(super) fn is_there(folder: &Path) -> bool {
+    let bytes = atomic_file::read(&folder.join(NAME));
+    matches!(bytes, Ok(Some(bytes)) if bytes.starts_with(BACKUP_WORD.as_bytes()))
 }
 
 /// Whether a name leads to something below the folder that it is joined to.

@@ -30,7 +30,8 @@ mod take;
 mod target;
 
 pub use error::{BackupError, RestoreError};
+pub(super) use manifest::NAME;
 pub use manifest::{BackupFile, BackupManifest};
 pub use restore::{Restored, restore};
 pub use take::BackupJob;
-pub(super) use target::{BackupState, backup_in, no_backup_any_more};
+pub(super) use target::{BackupState, PARTIAL, no_backup_any_more, opened_backup};

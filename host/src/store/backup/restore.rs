@@ -25,6 +25,7 @@ use crate::store::{
     failed_io::FailedIo,
     file_copy::{Copied, CopyError, copy},
     inside::is_inside,
+    synced::SyncedMark,
 };
 
 /// The files of a backup that are no part of a data folder.
@@ -124,6 +125,7 @@ fn fill(
     let sessions = store.counts();
     store.close();
     let sessions = sessions?;
+    SyncedMark::say_anew(folder)?;
     sync_folders(folder).map_err(FailedIo::of("sync", folder))?;
     Ok(sessions)
 }

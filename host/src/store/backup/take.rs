@@ -297,10 +297,7 @@ impl Taking<'_> {
                 return Err(self.damaged(error.as_ref()));
             }
         };
-        let mark = SyncedMark {
-            sequence,
-            closed: true,
-        };
+        let mark = SyncedMark::closed_at(sequence);
         let examined =
             examine(self.folder, Some(mark), true).map_err(FailedIo::of("read", &folder))?;
         match examined.as_ref().map(Examined::missing) {
@@ -339,10 +336,7 @@ impl Taking<'_> {
     /// Writes the number of the last operation, as a store that was closed has it.
     fn write_synced(&self, sequence: u64) -> Result<BackupFile, BackupError> {
         let path = self.folder.join("SYNCED");
-        let mark = SyncedMark {
-            sequence,
-            closed: true,
-        };
+        let mark = SyncedMark::closed_at(sequence);
         let write = || {
             let mut file = SyncedFile::open(self.folder, None)?;
             file.write(mark)?;

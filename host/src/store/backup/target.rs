@@ -6,13 +6,15 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt 
 use std::path::{Path, PathBuf};
 
 use super::error::BackupError;
-use super::manifest;
+use super::manifest::{self, BackupManifest};
 use crate::atomic_file::{remove, sync_folder};
+use crate::domain::Digest;
 use crate::store::failed_io::FailedIo;
 use crate::store::inside::is_inside;
+use crate::store::synced;
 
 /// The file that marks a backup that is not complete.
-const PARTIAL: &str = "BACKUP.partial";
+pub(in crate::store) const PARTIAL: &str = "BACKUP.partial";
 
 /// What a folder holds of a backup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +25,7 @@ pub(in crate::store) enum BackupState {
 }
 
 /// Returns what a folder, which need not exist, holds of a backup.
-pub(in crate::store) fn backup_in(folder: &Path) -> io::Result<Option<BackupState>> {
+pub(super) fn backup_in(folder: &Path) -> io::Result<Option<BackupState>> {
     let has = |name| match fs::exists(folder.join(name)) {
         Err(error) if error.kind() == ErrorKind::NotADirectory => Ok(false),
         found => found,
@@ -37,9 +39,35 @@ pub(in crate::store) fn backup_in(folder: &Path) -> io::Result<Option<BackupStat
     })
 }
 
+/// Returns what a folder that is to be opened as a data folder is of a backup. None once it was opened: its
+/// mark of the last write is not that of the backup any more, whatever versions before this one have left there.
+/// What only has the name of a manifest is none.
+pub(in crate::store) fn opened_backup(folder: &Path) -> Option<BackupState> {
+    let Ok(manifest) = BackupManifest::read(folder) else {
+        let is_partial = folder.join(PARTIAL).is_file();
+        return match manifest::is_there(folder) {
+            // Whatever else became of it.
+            true => Some(BackupState::Complete),
+            false => is_partial.then_some(BackupState::Partial),
+        };
+    };
+    let mark = fs::read(folder.join(synced::NAME)).map(|bytes| Digest::of(&bytes));
+    let backed_up = manifest.files.iter().find(|file| file.name == synced::NAME);
+    match (mark, backed_up) {
+        (Ok(mark), Some(backed_up)) if mark != backed_up.sha256 => None,
+        _ => Some(BackupState::Complete),
+    }
+}
+
 /// Takes from a folder what makes it a backup: it has become a data folder, by an operator's word.
 pub(in crate::store) fn no_backup_any_more(folder: &Path) -> io::Result<()> {
-    remove(&folder.join(manifest::NAME))
+    let manifest = folder.join(manifest::NAME);
+    // Of that name there may be something else.
+    if manifest.is_file() {
+        remove(&manifest)?;
+        sync_folder(folder)?;
+    }
+    Ok(())
 }
 
 /// A folder that takes a backup.

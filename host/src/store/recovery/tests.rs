@@ -97,10 +97,7 @@ impl Writer {
     }
 
     fn mark(&self) -> Option<SyncedMark> {
-        Some(SyncedMark {
-            sequence: self.acknowledged,
-            closed: false,
-        })
+        Some(SyncedMark::at(self.acknowledged))
     }
 }
 

@@ -9,6 +9,7 @@ use crate::atomic_file::{is_temporary, read, remove, sync_folder};
 use crate::checksummed::{check_json, unseal};
 use crate::domain::Digest;
 use crate::store::{
+    backup,
     failed_io::FailedIo,
     file_copy::{CopyError, copy},
     format::{Format, SALVAGING, read_format},
@@ -18,7 +19,7 @@ use crate::store::{
 
 /// Files of a data folder that belong to its database, to its owner or to its disk, or that can be made
 /// again.
-const OWN: [&str; 15] = [
+const OWN: [&str; 18] = [
     "db",
     "cache",
     "lost+found",
@@ -34,6 +35,10 @@ const OWN: [&str; 15] = [
     "db.mended",
     scratch::CHECK,
     scratch::BACKUP,
+    scratch::OLD_CHECK,
+    // What would make a backup of the copy.
+    backup::NAME,
+    backup::PARTIAL,
 ];
 
 /// Returns what is damaged of it, and keeps a start from opening the store or a session from going on.

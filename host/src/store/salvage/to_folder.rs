@@ -89,6 +89,7 @@ pub fn salvage(
     let report = salvaged?;
     // Histories are cut when it is opened; this shows as well that it can be.
     Store::open(new, options.clone())?.close();
+    SyncedMark::say_anew(new)?;
     Ok(report)
 }
 
@@ -147,10 +148,7 @@ fn write_all(
         tell,
     )?;
     copy_others(data, new, &mut rewritten.report.lost)?;
-    let synced = SyncedMark {
-        sequence: rewritten.last_sequence,
-        closed: false,
-    };
+    let synced = SyncedMark::at(rewritten.last_sequence);
     let marked = SyncedFile::open(new, None)
         .and_then(|mut file| file.write(synced).and_then(|()| file.sync()));
     marked.map_err(FailedIo::of("write into", new))?;

@@ -189,6 +189,10 @@ fn a_backup_is_no_data_folder_unless_an_operator_says_so() {
     let backup = home.path().join("backup");
     back_up(&store, &backup).unwrap();
     let before = files_of(home.path(), "backup");
+    let manifest = fs::read(backup.join("BACKUP")).unwrap();
+    let new = home.path().join("salvaged");
+    salvage(&backup, &new, &StoreOptions::default(), &mut |_| {}).unwrap();
+    open(&new).close();
     let refused = Store::open(&backup, StoreOptions::default()).err().unwrap();
     assert!(matches!(refused, OpenError::IsBackup { .. }), "{refused}");
     assert_eq!(files_of(home.path(), "backup"), before);
@@ -196,10 +200,21 @@ fn a_backup_is_no_data_folder_unless_an_operator_says_so() {
         restored: Some("put back".to_owned()),
         ..StoreOptions::default()
     };
-    let store = Store::open(&backup, by_hand).unwrap();
+    let store = Store::open(&backup, by_hand.clone()).unwrap();
     assert_eq!(load(&store, "s").progress.cut.unwrap().cuts, 1);
     store.close();
     open(&backup).close();
+    // Versions before this one have left the manifest there.
+    fs::write(backup.join("BACKUP"), manifest).unwrap();
+    open(&backup).close();
+    let own = backup.join("BACKUP");
+    fs::remove_file(&own).unwrap();
+    fs::create_dir(&own).unwrap();
+    Store::open(&backup, by_hand).unwrap().close();
+    fs::remove_dir(&own).unwrap();
+    fs::write(&own, "of the operator").unwrap();
+    open(&backup).close();
+    assert_eq!(fs::read(&own).unwrap(), b"of the operator");
     fs::write(backup.join("BACKUP.partial"), "").unwrap();
     let refused = Store::open(&backup, StoreOptions::default()).err().unwrap();
     assert!(

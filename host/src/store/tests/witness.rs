@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use rustix::fs::{MemfdFlags, memfd_create};
 
+use super::backup::{back_up, restored};
 use super::*;
-use crate::store::Witness;
+use crate::store::{Witness, found_files::FoundFiles};
 
 /// The options of each worker of one daemon.
 fn of_one_daemon() -> StoreOptions {
@@ -45,20 +46,52 @@ fn an_older_copy_of_the_folder_is_noticed_by_the_next_worker() {
     owner.turn("in one");
     owner.settle();
     store.close();
+    let unrefused = home.path().join("copy");
+    copy_tree(&older, &unrefused);
     let refused = refusal(&older, options.clone());
     assert!(refused.contains("older copy"), "{refused}");
-    // The folder itself goes on, and another daemon knows of nothing.
+    // The folder itself goes on. Another daemon knows of what was refused, and else of nothing.
     Store::open(&data, options.clone()).unwrap().close();
-    let by_another = home.path().join("copy");
-    copy_tree(&older, &by_another);
-    open(&by_another).close();
-    // Who accepts it has what is there count from then on.
+    open(&unrefused).close();
+    refusal(&older, StoreOptions::default());
+    // Who accepts it has what is there count from then on, and the sessions are told.
     let accepted = StoreOptions {
         accept_loss: true,
         ..options.clone()
     };
+    let store = Store::open(&older, accepted.clone()).unwrap();
+    assert_eq!(cuts(&store, "s"), 1);
+    store.close();
     Store::open(&older, accepted).unwrap().close();
     Store::open(&older, options).unwrap().close();
+}
+
+#[test]
+fn a_restored_or_salvaged_folder_is_no_older_copy() {
+    let home = folder();
+    let options = of_one_daemon();
+    let path = |name: &str| home.path().join(name);
+    let store = Store::open(&path("data"), options.clone()).unwrap();
+    let mut owner = Owner::create(&store, id("s"));
+    back_up(&store, &path("backup")).unwrap();
+    (0..9).for_each(|_| {
+        owner.turn("more");
+    });
+    owner.settle();
+    store.close();
+    restored(&path("backup"), &path("restored")).unwrap();
+    let to_read = StoreOptions::default();
+    salvage(&path("restored"), &path("salvaged"), &to_read, &mut |_| {}).unwrap();
+    for name in ["restored", "salvaged"] {
+        let store = Store::open(&path(name), options.clone()).unwrap();
+        assert!(cuts(&store, "s") > 0);
+        store.close();
+    }
+}
+
+fn cuts(store: &Store, session: &str) -> u32 {
+    let progress = store.load(&id(session)).unwrap().unwrap().progress;
+    progress.cut.map_or(0, |cut| cut.cuts)
 }
 
 #[test]
@@ -89,6 +122,7 @@ fn a_store_beside_which_nothing_tells_is_not_taken_for_whole() {
     owner.turn("once more");
     owner.settle();
     store.close();
+    let mut rounds = 0;
     for empty in [false, true] {
         lose(empty);
         let refused = refusal(&data, StoreOptions::default());
@@ -102,9 +136,12 @@ fn a_store_beside_which_nothing_tells_is_not_taken_for_whole() {
             accept_loss: true,
             ..StoreOptions::default()
         };
+        // A start that ends before it has cut anything has accepted nothing.
+        FoundFiles::read(&data, &accepted).unwrap();
+        refusal(&data, StoreOptions::default());
         let store = Store::open(&data, accepted).unwrap();
-        let cut = store.load(&id("s")).unwrap().unwrap().progress.cut;
-        assert!(cut.is_some_and(|cut| cut.held));
+        rounds += 1;
+        assert_eq!(cuts(&store, "s"), rounds);
         store.close();
         open(&data).close();
         let mut again = open(&data);

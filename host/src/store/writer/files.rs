@@ -1,7 +1,8 @@
 //! The writer's watch over the files that it writes to.
 
-use std::fs;
-use std::io;
+use std::fs::{self, OpenOptions};
+use std::io::{self, ErrorKind, Write as _};
+use std::mem;
 use std::path::Path;
 
 use crate::atomic_file;
@@ -39,32 +40,44 @@ impl WriterLoop<'_> {
     }
 
     /// Puts a MANIFEST that was removed back from the open file, and opens the database again, which begins a
-    /// new one: without it, a start would know none of the tables.
+    /// new one: without it, a start would know none of the tables. If that fails, it is tried again when no
+    /// writes come.
     pub(super) fn rescue_manifest(&mut self) {
         let path = &self.core.path;
-        let put_back = put_back_manifest(path).and_then(|()| {
-            // What is written to the open file from here on would be lost.
-            let stopped = self.core.read(|db| {
-                db.stop_background_work();
-                Ok(())
-            });
-            stopped.map_err(io::Error::other)?;
-            put_back_manifest(path)
-        });
-        let path = path.display();
-        match put_back {
-            Ok(()) => {
-                tracing::error!("the MANIFEST in {path} was removed, and is put back");
-                self.reopen();
-            }
-            Err(error) => {
-                tracing::error!(
-                    "the MANIFEST in {path} was removed, and cannot be put back: {error}; take a backup \
-                     (`abide backup`) before this daemon ends"
-                );
-                self.synced.forget_manifest();
-            }
+        let mut put_back = put_back_manifest(path);
+        if matches!(&put_back, Err(error) if error.kind() == ErrorKind::StorageFull) {
+            self.reserve.give();
+            put_back = put_back_manifest(path);
         }
+        if let Err(error) = put_back {
+            if !mem::replace(&mut self.manifest_resists, true) {
+                tracing::error!(
+                    "the MANIFEST in {} was removed, and cannot be put back: {error}; do not end this \
+                     daemon: it is tried again whenever no messages come",
+                    path.display()
+                );
+            }
+            return;
+        }
+        // What is written to the open file from here on would be lost.
+        let stopped = self.core.read(|db| {
+            db.stop_background_work();
+            Ok(())
+        });
+        if stopped.is_ok()
+            && let Err(error) = put_back_manifest(path)
+        {
+            tracing::error!(
+                "the end of the MANIFEST in {} is lost: {error}",
+                path.display()
+            );
+        }
+        tracing::error!(
+            "the MANIFEST in {} was removed, and is put back",
+            path.display()
+        );
+        self.manifest_resists = false;
+        self.reopen();
     }
 
     /// Syncs the files `TRAIL` and `SYNCED`, so that after a power cut they tell of the last acknowledged
@@ -77,18 +90,29 @@ impl WriterLoop<'_> {
 }
 
 /// Puts the MANIFEST that `CURRENT` names back into the folder of the database, from this process's open
-/// file.
+/// file; or adds what was written to that file since this was done.
 fn put_back_manifest(db: &Path) -> io::Result<()> {
     let db = db.canonicalize()?;
     let current = fs::read_to_string(db.join("CURRENT"))?;
     let name = current.trim();
+    let put_back = db.join(name);
     // The kernel's mark of a file without a name.
-    let removed = format!("{} (deleted)", db.join(name).display());
+    let removed = format!("{} (deleted)", put_back.display());
     for entry in fs::read_dir("/proc/self/fd")? {
         let open = entry?.path();
         if fs::read_link(&open).is_ok_and(|target| target.as_os_str() == removed.as_str()) {
-            return atomic_file::write_whole(&db, name, &[&fs::read(open)?]);
+            let bytes = fs::read(open)?;
+            let there = atomic_file::read(&put_back)?;
+            return match there.and_then(|there| bytes.strip_prefix(there.as_slice())) {
+                // Needs less room than writing all of it again.
+                Some(end) => {
+                    let mut file = OpenOptions::new().append(true).open(&put_back)?;
+                    file.write_all(end)?;
+                    file.sync_all()
+                }
+                None => atomic_file::write_whole(&db, name, &[&bytes]),
+            };
         }
     }
-    Err(io::Error::from(io::ErrorKind::NotFound))
+    Err(io::Error::from(ErrorKind::NotFound))
 }
