@@ -188,11 +188,11 @@ fn a_backup_is_no_data_folder_unless_an_operator_says_so() {
     let (store, _owner) = store_with(&home.path().join("data"), 3);
     let backup = home.path().join("backup");
     back_up(&store, &backup).unwrap();
-    let before = files_of(home.path(), "backup");
     let manifest = fs::read(backup.join("BACKUP")).unwrap();
     let new = home.path().join("salvaged");
     salvage(&backup, &new, &StoreOptions::default(), &mut |_| {}).unwrap();
     open(&new).close();
+    let before = files_of(home.path(), "backup");
     let refused = Store::open(&backup, StoreOptions::default()).err().unwrap();
     assert!(matches!(refused, OpenError::IsBackup { .. }), "{refused}");
     assert_eq!(files_of(home.path(), "backup"), before);
