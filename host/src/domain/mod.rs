@@ -46,7 +46,7 @@
 //! | `export.rs` | the file that a session is exported to |
 //! | `tool_servers.rs`, `model_providers.rs` | the status of tool servers and model providers |
 //! | `guest_memory.rs` | the memory budget of all guests |
-//! | `plan_report.rs`, `watchdog.rs`, `finding.rs` | the plan for a configuration, what is wrong now |
+//! | `plan_report.rs`, `watchdog.rs`, `memory_kills.rs`, `finding.rs` | the plan for a configuration, what is wrong now |
 //! | `salvage_report.rs` | what can be read of a damaged store |
 //! | `principal.rs`, `access_token.rs`, `token_name.rs` | who calls the API and what they may do |
 //! | `audit.rs` | the record of what operators did |
@@ -77,6 +77,7 @@ mod journal;
 pub mod lifecycle;
 mod limits;
 mod log_pos;
+mod memory_kills;
 mod message;
 mod model_providers;
 mod notice;
@@ -155,6 +156,7 @@ pub use journal::{
 pub use lifecycle::{BeginWith, DEATHS_MAX, NewMessage, SessionState, WorkerDeath};
 pub use limits::{GuestLimits, Limits, PointRules, Retention};
 pub use log_pos::LogPos;
+pub use memory_kills::MemoryKills;
 pub use message::{Message, Role};
 pub use model_providers::{ModelDialect, ModelProviderFailing, ModelProviderStatus};
 pub use notice::{CutNotice, Interruption, Notice, NoticeCause, ReplacedNotice, StoppedNotice};
@@ -207,7 +209,7 @@ pub use trial::{
 pub use usage::ModelUsage;
 pub use view::{HISTORY_CUT, PinnedView, Reason, RunningTurn, SessionView};
 pub use watchdog::{
-    CLOCK_STEP_LEAST, CLOCK_STEP_SHOWN, Changes, DiskSigns, Findings, MEMORY_AFTER, MemoryKills,
+    CLOCK_STEP_LEAST, CLOCK_STEP_SHOWN, Changes, DiskSigns, Findings, MEMORY_AFTER,
     OUT_OF_MEMORY_SHOWN, Observation, STEP_MARGIN, STUCK_AFTER, SessionSigns, TURN_MARGIN, Timed,
     TurnSigns, WRITER_STALLED_AFTER, WriterSigns, judge,
 };

@@ -12,10 +12,10 @@ use super::{
     db_files::log_number,
     failed_io::FailedIo,
     format::{Format, begin_format, has_marks, read_format, write_newest_format},
+    mark::SyncedMark,
     options::StoreOptions,
     recovery::{Examined, MissingWrites, examine},
     salvage::finish_swap,
-    synced::SyncedMark,
 };
 
 /// The files of a data folder that is locked.

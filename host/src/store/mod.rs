@@ -34,7 +34,7 @@
 //! | `control.rs` | access tokens and the audit log |
 //! | `writer.rs`, `reserve.rs` | the thread that writes, and its disk reserve |
 //! | `anchor.rs` | whether the files that are written still have their names |
-//! | `synced.rs`, `witness.rs` | the number of the last acknowledged write |
+//! | `mark.rs`, `synced.rs`, `witness.rs` | the number of the last acknowledged write |
 //! | `recovery/` | what a start would recover, and what would be missing |
 //! | `trail.rs`, `trail_file.rs` | which sessions the groups of writes were about, in the log and beside it |
 //! | `salvage/` | what can be read of a damaged database, in a new one |
@@ -73,6 +73,7 @@ mod kept_aside;
 mod keys;
 mod link;
 mod listing;
+mod mark;
 mod meta;
 mod open;
 mod open_copy;

@@ -29,11 +29,12 @@ use super::{
     found_files::FoundFiles,
     handle::{Core, Counters, Handles, StoreState},
     kept_aside::kept_aside,
+    mark::SyncedMark,
     open_db::open_db,
     options::StoreOptions,
     reserve::Reserve,
     scratch::remove_left,
-    synced::{SyncedFile, SyncedMark},
+    synced::SyncedFile,
     trail_file::TrailFile,
     writer::{self, Marks},
 };

@@ -3,10 +3,6 @@
 //! itself synced only when RocksDB has begun a new log, when no writes come, and on closing: after a
 //! power cut it is a lower bound, which lies in the live log. So a start knows whether the store still
 //! holds what clients were told of, and notices also that a live log is gone as a whole.
-//!
-//! ```text
-//! "ABIDESY1"  sequence (u64 LE)  closed (u8)  anew (u8)  zeros (2)  CRC-32C of all before (u32 LE)
-//! ```
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -17,25 +13,12 @@ use std::time::SystemTime;
 
 use super::db_files::{log_number, manifest_number};
 use super::failed_io::FailedIo;
+use super::mark::SyncedMark;
 use super::trail_file;
 use super::witness::Witness;
 use crate::atomic_file;
 
 pub(super) const NAME: &str = "SYNCED";
-const MAGIC: &[u8; 8] = b"ABIDESY1";
-pub(super) const LENGTH: usize = 24;
-
-/// What the file says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct SyncedMark {
-    /// RocksDB's number of the last acknowledged operation.
-    pub(super) sequence: u64,
-    /// Whether the store was closed after it.
-    pub(super) closed: bool,
-    /// Whether no worker has opened it since it was restored, salvaged or mended. Its numbers are not
-    /// those of the database before it, and sessions that lack something are told of that.
-    pub(super) anew: bool,
-}
 
 /// The open file.
 #[derive(Debug)]
@@ -58,21 +41,6 @@ pub(super) struct SyncedFile {
 }
 
 impl SyncedMark {
-    pub(super) fn at(sequence: u64) -> Self {
-        Self {
-            sequence,
-            closed: false,
-            anew: false,
-        }
-    }
-
-    pub(super) fn closed_at(sequence: u64) -> Self {
-        Self {
-            closed: true,
-            ..Self::at(sequence)
-        }
-    }
-
     /// Reads the file in the data folder `folder`: none if there is none, or if it is damaged.
     fn read(folder: &Path) -> Result<Option<Self>, FailedIo> {
         let path = folder.join(NAME);
@@ -106,14 +74,6 @@ impl SyncedMark {
         }
     }
 
-    /// Returns the one that knows more; the first, if they know the same.
-    pub(super) fn later(first: Option<Self>, second: Option<Self>) -> Option<Self> {
-        match (first, second) {
-            (Some(first), Some(second)) if first.sequence < second.sequence => Some(second),
-            (first, second) => first.or(second),
-        }
-    }
-
     /// Notes that the numbers of the next database begin anew, and removes `TRAIL`. A store always has the
     /// file: one without it has lost it.
     pub(super) fn begin_anew(folder: &Path, witness: Option<&Witness>) -> io::Result<()> {
@@ -140,30 +100,6 @@ impl SyncedMark {
         let file = open_file(folder)?;
         file.write_all_at(&self.bytes(), 0)?;
         file.sync_all()
-    }
-
-    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
-        let bytes: &[u8; LENGTH] = bytes.first_chunk()?;
-        let (body, crc) = bytes.split_last_chunk::<4>()?;
-        let (magic, rest) = body.split_first_chunk::<8>()?;
-        let (sequence, rest) = rest.split_first_chunk()?;
-        let is_whole = magic == MAGIC && crc32c::crc32c(body) == u32::from_le_bytes(*crc);
-        is_whole.then_some(Self {
-            sequence: u64::from_le_bytes(*sequence),
-            closed: *rest.first()? != 0,
-            anew: *rest.get(1)? != 0,
-        })
-    }
-
-    pub(super) fn bytes(self) -> [u8; LENGTH] {
-        let mut bytes = [0; LENGTH];
-        bytes[..8].copy_from_slice(MAGIC);
-        bytes[8..16].copy_from_slice(&self.sequence.to_le_bytes());
-        bytes[16] = self.closed.into();
-        bytes[17] = self.anew.into();
-        let crc = crc32c::crc32c(&bytes[..20]);
-        bytes[20..].copy_from_slice(&crc.to_le_bytes());
-        bytes
     }
 }
 
@@ -259,6 +195,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::store::mark::LENGTH;
 
     #[test]
     fn what_is_written_is_read_and_damage_is_noticed() {

@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
 
-use super::synced::{LENGTH, SyncedMark};
+use super::mark::{LENGTH, SyncedMark};
 
 /// The memory file, which is empty at first.
 #[derive(Debug)]

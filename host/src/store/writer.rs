@@ -29,9 +29,10 @@ use super::{
     handle::{Core, StoreState},
     kept::is_idle,
     keys,
+    mark::SyncedMark,
     queue::{Write, WriterJob, WriterTask},
     reserve::Reserve,
-    synced::{SyncedFile, SyncedMark},
+    synced::SyncedFile,
     trail::{SessionChecksum, TracedGroup, Trail},
     trail_file::TrailFile,
 };

@@ -25,7 +25,7 @@ use crate::store::{
     failed_io::FailedIo,
     file_copy::{Copied, CopyError, copy},
     inside::is_inside,
-    synced::SyncedMark,
+    mark::SyncedMark,
 };
 
 /// The files of a backup that are no part of a data folder.

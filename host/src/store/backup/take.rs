@@ -17,9 +17,10 @@ use crate::store::db::Db;
 use crate::store::db_files::log_number;
 use crate::store::failed_io::FailedIo;
 use crate::store::file_copy::{Copied, copy};
+use crate::store::mark::SyncedMark;
 use crate::store::recovery::{Examined, examine};
 use crate::store::scratch::{BACKUP, ScratchFolder};
-use crate::store::synced::{SyncedFile, SyncedMark};
+use crate::store::synced::SyncedFile;
 use crate::store::{Store, StoreError};
 
 /// How often a checkpoint is tried. A log that is renamed for its next use while RocksDB lists the

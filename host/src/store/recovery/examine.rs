@@ -9,7 +9,7 @@ use super::manifest::{Manifest, current};
 use super::verdict::{LogRun, MissingWrites, Verdict};
 use super::wal::{LogFile, LoggedBatch, read_logs};
 use crate::store::db_files::table_name;
-use crate::store::synced::SyncedMark;
+use crate::store::mark::SyncedMark;
 use crate::store::trail_file::{self, NotedGroup};
 
 /// What the files of a closed database hold.

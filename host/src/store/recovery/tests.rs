@@ -14,8 +14,8 @@ use super::framing::{Framed, LogRecords};
 use super::manifest::Manifest;
 use crate::store::db::{Db, Keyspace, Op};
 use crate::store::db_files::table_name;
+use crate::store::mark::SyncedMark;
 use crate::store::options::StoreOptions;
-use crate::store::synced::SyncedMark;
 use crate::store::trail::Trail;
 
 /// A database that is written to at random, and its numbers after each write.

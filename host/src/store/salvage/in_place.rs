@@ -17,7 +17,7 @@ use crate::domain::SalvageReport;
 use crate::failpoint;
 use crate::store::{
     cut_all::CutOrder, damage, failed_io::FailedIo, format::write_newest_format, kept_aside::make,
-    options::StoreOptions, recovery::Examined, synced::SyncedMark, witness::Witness,
+    mark::SyncedMark, options::StoreOptions, recovery::Examined, witness::Witness,
 };
 
 use super::error::SalvageError;

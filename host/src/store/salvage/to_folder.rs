@@ -13,10 +13,11 @@ use crate::store::{
     folder_lock::{lock_to_read, release},
     format::{SALVAGING, has_marks, read_format, write_newest_format},
     inside::is_inside,
+    mark::SyncedMark,
     options::StoreOptions,
     recovery::{Examined, examine},
     scratch::ScratchFolder,
-    synced::{SyncedFile, SyncedMark},
+    synced::SyncedFile,
 };
 
 use super::beside::{copy_others, damaged_beside};
