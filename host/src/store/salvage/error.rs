@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::store::{OpenError, StoreError, failed_io::FailedIo};
+use crate::store::{OpenError, StoreError, error::is_disk_full, failed_io::FailedIo};
 
 /// The reason why a store can be neither checked nor salvaged. The data folder has not been changed.
 #[derive(Debug, thiserror::Error)]
@@ -25,7 +25,8 @@ pub enum SalvageError {
     )]
     Unreadable { path: PathBuf, reason: String },
     #[error(
-        "the disk of the new folder is full ({reason}); free some space, or name a folder on another disk"
+        "the disk has no room for what can be read of the store, written anew ({reason}); free some space, or \
+         have `abide store salvage` write it into a folder on another disk"
     )]
     DiskFull { reason: String },
     /// The new store cannot be written.
@@ -52,6 +53,10 @@ impl From<StoreError> for SalvageError {
 
 impl SalvageError {
     pub(super) fn unreadable(path: &Path, reason: String) -> Self {
+        // What is read of the old store is made into files of the new one.
+        if is_disk_full(&reason) {
+            return Self::DiskFull { reason };
+        }
         Self::Unreadable {
             path: path.to_owned(),
             reason,
