@@ -38,7 +38,10 @@ pub(crate) async fn measure(sessions: usize, rounds: u32) -> anyhow::Result<()> 
     let component = folder.path().join("scripted.wasm");
     fs::write(&component, variant("plain"))?;
     let setup = Setup {
-        plugins: vec![Plugin::new("scripted").at(component.clone())],
+        plugins: vec![
+            Plugin::new("scripted").at(component.clone()),
+            Plugin::new("echo"),
+        ],
         // All are tried before the restart, and all move.
         daemon: ["trial_budget = \"1h\"", "canary = \"off\""]
             .map(str::to_owned)
@@ -195,14 +198,13 @@ async fn talk(
     stop: Arc<AtomicBool>,
 ) {
     let mut client = Lean::new(port);
+    let opened = client.open(&session, "echo").await;
+    opened.expect("a session can be opened");
     while !stop.load(Ordering::Relaxed) {
         let sent = Instant::now();
-        let said = match client.open(&session, "echo").await {
-            Ok(()) => client.say(&session, lean::message()).await.map(drop),
-            Err(error) => Err(error),
-        };
+        let said = client.say(&session, lean::message()).await;
         // A connection that a restart ends is opened anew.
-        if said.is_ok() {
+        if said.and_then(|answer| answer.expect_completed()).is_ok() {
             let took = (sent, sent.elapsed());
             answered.lock().expect("no client panics").push(took);
         }
