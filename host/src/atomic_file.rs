@@ -55,6 +55,19 @@ pub(crate) fn remove_folder(path: &Path) -> io::Result<()> {
     unless_absent(fs::remove_dir_all(path))
 }
 
+/// Removes all that is in a folder, the file that marks it as unfinished last: half emptied, it still has it.
+pub(crate) fn empty_folder(folder: &Path, mark: &str) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        match entry.file_type()?.is_dir() {
+            true => fs::remove_dir_all(entry.path())?,
+            false if entry.file_name() == mark => {}
+            false => fs::remove_file(entry.path())?,
+        }
+    }
+    remove(&folder.join(mark))
+}
+
 fn unless_absent(removed: io::Result<()>) -> io::Result<()> {
     match removed {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

@@ -20,7 +20,6 @@ use crate::store::file_copy::{Copied, copy};
 use crate::store::mark::SyncedMark;
 use crate::store::recovery::{Examined, examine};
 use crate::store::scratch::{BACKUP, ScratchFolder};
-use crate::store::synced::SyncedFile;
 use crate::store::{Store, StoreError};
 
 /// How often a checkpoint is tried. A log that is renamed for its next use while RocksDB lists the
@@ -339,9 +338,7 @@ impl Taking<'_> {
         let path = self.folder.join("SYNCED");
         let mark = SyncedMark::closed_at(sequence);
         let write = || {
-            let mut file = SyncedFile::open(self.folder, None)?;
-            file.write(mark)?;
-            file.sync()?;
+            mark.put(self.folder)?;
             fs::read(&path)
         };
         let bytes = write().map_err(FailedIo::of("write", &path))?;

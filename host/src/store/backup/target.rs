@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::BackupError;
 use super::manifest::{self, BackupManifest};
-use crate::atomic_file::{remove, sync_folder};
+use crate::atomic_file::{empty_folder, remove, sync_folder};
 use crate::domain::Digest;
 use crate::store::failed_io::FailedIo;
 use crate::store::inside::is_inside;
@@ -177,17 +177,7 @@ impl Target {
 
     /// Removes everything, to free the disk. What cannot be removed has no manifest.
     pub(super) fn clear(&self) {
-        let cleared = (|| {
-            for entry in fs::read_dir(&self.folder)? {
-                let entry = entry?;
-                match entry.file_type()?.is_dir() {
-                    true => fs::remove_dir_all(entry.path())?,
-                    false => fs::remove_file(entry.path())?,
-                }
-            }
-            Ok::<_, io::Error>(())
-        })();
-        if let Err(error) = cleared {
+        if let Err(error) = empty_folder(&self.folder, PARTIAL) {
             let folder = self.folder.display();
             tracing::warn!("cannot remove what is in {folder}: {error}; remove the folder");
             return;

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
-use crate::atomic_file::remove;
+use crate::atomic_file::{empty_folder, remove};
 use crate::domain::SalvageReport;
 use crate::store::{
     OpenError, Store,
@@ -17,7 +17,6 @@ use crate::store::{
     options::StoreOptions,
     recovery::{Examined, examine},
     scratch::ScratchFolder,
-    synced::SyncedFile,
 };
 
 use super::beside::{copy_others, damaged_beside};
@@ -108,22 +107,9 @@ fn make_and_write(
     if written.is_err() {
         // Half of a store is of no use, and takes the room that the next try may need. If it cannot be
         // removed, the mark in it says what it is.
-        let _ = empty(new);
+        let _ = empty_folder(new, SALVAGING);
     }
     written
-}
-
-/// Removes what is in the folder, the mark of what is unfinished last.
-fn empty(folder: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        match entry.file_type()?.is_dir() {
-            true => fs::remove_dir_all(entry.path())?,
-            false if entry.file_name() == SALVAGING => {}
-            false => fs::remove_file(entry.path())?,
-        }
-    }
-    fs::remove_file(folder.join(SALVAGING))
 }
 
 fn write_all(
@@ -150,9 +136,7 @@ fn write_all(
     )?;
     copy_others(data, new, &mut rewritten.report.lost)?;
     let synced = SyncedMark::at(rewritten.last_sequence);
-    let marked = SyncedFile::open(new, None)
-        .and_then(|mut file| file.write(synced).and_then(|()| file.sync()));
-    marked.map_err(FailedIo::of("write into", new))?;
+    synced.put(new).map_err(FailedIo::of("write into", new))?;
     // Last: a folder without it is no store.
     write_newest_format(new)?;
     remove(&mark).map_err(FailedIo::of("remove", &mark))?;

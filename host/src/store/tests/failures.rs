@@ -135,6 +135,18 @@ fn a_database_without_its_files_takes_no_write_until_they_are_back() {
     assert_eq!(block_on(owner.pending.pop().unwrap()), Ok(()));
 }
 
+/// What is in the data folder now, as a kill leaves it, has all of the session.
+fn is_whole_after_a_kill(home: &TempDir, owner: &Owner) {
+    let copy = home.path().join("copy");
+    copy_tree(&home.path().join("data"), &copy);
+    let copied = open(&copy);
+    assert_eq!(
+        copied.load(&owner.id).unwrap().as_ref(),
+        Some(&owner.session)
+    );
+    copied.close();
+}
+
 #[test]
 fn what_a_removed_log_held_is_kept() {
     for waits in [false, true] {
@@ -156,15 +168,7 @@ fn what_a_removed_log_held_is_kept() {
         }
         owner.turn("after");
         owner.settle();
-        // As a kill leaves it.
-        let copy = home.path().join("copy");
-        copy_tree(&data, &copy);
-        let copied = open(&copy);
-        assert_eq!(
-            copied.load(&owner.id).unwrap().as_ref(),
-            Some(&owner.session)
-        );
-        copied.close();
+        is_whole_after_a_kill(&home, &owner);
     }
 }
 
@@ -193,14 +197,7 @@ fn a_removed_manifest_is_put_back() {
         owner.turn("after");
         owner.settle();
         until(|| manifests().next().is_some());
-        let copy = home.path().join("copy");
-        copy_tree(&data, &copy);
-        let copied = open(&copy);
-        assert_eq!(
-            copied.load(&owner.id).unwrap().as_ref(),
-            Some(&owner.session)
-        );
-        copied.close();
+        is_whole_after_a_kill(&home, &owner);
     }
 }
 
