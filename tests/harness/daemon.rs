@@ -37,6 +37,8 @@ pub enum How {
 pub struct Daemon {
     folder: TempDir,
     child: Child,
+    /// How long its log was when the process was started.
+    log_before: usize,
     /// The content of its `abide.toml`, unless a test has written another one.
     pub setup: Setup,
 }
@@ -67,10 +69,12 @@ impl Daemon {
     pub fn spawn_in(folder: TempDir, setup: Setup) -> Self {
         write(&config_path(folder.path()), &setup.toml(), How::Rename);
         fill_cache(folder.path(), &setup);
+        let log_before = log_of(folder.path()).len();
         let child = spawn_of(folder.path(), &setup);
         Self {
             folder,
             child,
+            log_before,
             setup,
         }
     }
@@ -91,13 +95,13 @@ impl Daemon {
         let started = Instant::now();
         loop {
             if let Some(status) = child.try_wait().expect("the child is ours") {
-                let stderr = fs::read_to_string(log_path(folder)).unwrap_or_default();
+                let stderr = log_of(folder);
                 return Boot { status, stderr };
             }
             if started.elapsed() > PATIENCE {
                 kill_all(child.id().cast_signed());
                 let _ = child.wait();
-                let log = fs::read_to_string(log_path(folder)).unwrap_or_default();
+                let log = log_of(folder);
                 panic!("the daemon neither failed nor ended; its log:\n{log}");
             }
             thread::sleep(Duration::from_millis(10));
@@ -162,7 +166,13 @@ impl Daemon {
 
     /// Returns what the daemon has written to standard error.
     pub fn log(&self) -> String {
-        fs::read_to_string(log_path(self.folder())).unwrap_or_default()
+        log_of(self.folder())
+    }
+
+    /// Returns what the daemon has written to standard error since it was last started.
+    pub fn log_since_start(&self) -> String {
+        let log = self.log();
+        log.get(self.log_before..).unwrap_or(&log).to_owned()
     }
 
     /// Waits until the log contains a text, and returns the log. Nothing waits for the log's writer:
@@ -322,6 +332,7 @@ impl Daemon {
 
     /// Starts the daemon again, without waiting until it is ready.
     pub fn spawn_again(&mut self) {
+        self.log_before = self.log().len();
         self.child = spawn_of(self.folder.path(), &self.setup);
     }
 
@@ -354,6 +365,10 @@ fn config_path(folder: &Path) -> PathBuf {
 
 fn log_path(folder: &Path) -> PathBuf {
     folder.join("stderr.log")
+}
+
+fn log_of(folder: &Path) -> String {
+    fs::read_to_string(log_path(folder)).unwrap_or_default()
 }
 
 fn spawn_of(folder: &Path, setup: &Setup) -> Child {

@@ -27,12 +27,10 @@ pub enum DamagedStart {
 pub async fn damaged_start(daemon: &mut Daemon, patience: Duration) -> DamagedStart {
     let client = daemon.client();
     let begun = Instant::now();
-    let before = daemon.log().len();
     let mut last = String::new();
     while begun.elapsed() < patience {
         if let Some(status) = daemon.exited() {
-            let log = daemon.log();
-            let lines = last_lines(log.get(before..).unwrap_or(&log));
+            let lines = last_lines(&daemon.log_since_start());
             return DamagedStart::Refuses(format!("{status}: {lines}"));
         }
         let asked = tokio::time::timeout(ANSWER, client.get("/v1/daemon")).await;
@@ -49,7 +47,7 @@ pub async fn damaged_start(daemon: &mut Daemon, patience: Duration) -> DamagedSt
     }
     DamagedStart::Neither(format!(
         "it neither serves nor refuses after {patience:?}: {last} {}",
-        last_lines(&daemon.log())
+        last_lines(&daemon.log_since_start())
     ))
 }
 
