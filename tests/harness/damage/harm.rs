@@ -38,6 +38,8 @@ pub struct Damaged {
     pub file: PathBuf,
     /// What was done to it, in words.
     pub what: String,
+    /// How many bytes it had before.
+    pub length: usize,
     /// Whether some of its bytes were changed and its end was not, where a table has its index.
     pub spares_end: bool,
 }
@@ -59,15 +61,17 @@ pub fn damage(
         return Ok(None);
     }
     let file = files[random.random_range(0..files.len())].clone();
+    let mut bytes = fs::read(&file)?;
+    let length = bytes.len();
     if harm == Harm::Delete {
         fs::remove_file(&file)?;
         return Ok(Some(Damaged {
             file,
             what: "deleted".to_owned(),
+            length,
             spares_end: false,
         }));
     }
-    let mut bytes = fs::read(&file)?;
     let at = random.random_range(0..length_used(&file));
     let what = match harm {
         Harm::Flip => {
@@ -93,6 +97,7 @@ pub fn damage(
     Ok(Some(Damaged {
         file,
         what,
+        length,
         spares_end,
     }))
 }

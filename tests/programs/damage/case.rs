@@ -18,10 +18,11 @@ const START: Duration = Duration::from_secs(120);
 /// How long a daemon may need to stop.
 const STOP: Duration = Duration::from_secs(30);
 
-/// The kind of files that have so many blocks that one holds the records of few sessions, and what part of
-/// all sessions a damaged place of theirs may touch: one in so many.
+/// Tables in which each session has more bytes than a block: those of the log, from this length on. A damaged
+/// place lies in two blocks at most, and touches few sessions.
 const LONG_TABLES: &str = "table log";
-const FEW: usize = 4;
+const LONG_BYTES: usize = 512 << 10;
+const FEW: usize = 6;
 
 /// What is to be done.
 #[derive(Clone, Debug)]
@@ -95,10 +96,10 @@ impl Case {
             },
             DamagedStart::Neither(why) => End::Failed(why),
         };
+        let is_confined =
+            self.kind == LONG_TABLES && damaged.spares_end && damaged.length >= LONG_BYTES;
         let end = match end {
-            End::Named(named)
-                if self.kind == LONG_TABLES && damaged.spares_end && named > known.len() / FEW =>
-            {
+            End::Named(named) if is_confined && named > FEW => {
                 End::Failed(format!("one damaged place names {named} sessions"))
             }
             end => end,

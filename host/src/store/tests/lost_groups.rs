@@ -251,7 +251,7 @@ fn a_session_that_was_created_in_a_lost_group_is_listed_and_cut() {
     let (_, bytes) = live_log(&killed.copied);
     let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
     let mut nameless = 0;
-    for (round, at) in (100..end / 10).step_by(150).enumerate() {
+    for (round, at) in (100..end / 10).step_by(450).enumerate() {
         let copied = killed.home.path().join(format!("copy {round}"));
         copy_tree(&killed.copied, &copied);
         let (log, mut bytes) = live_log(&copied);
