@@ -49,6 +49,9 @@ mod off {
     /// Called when it is decided what becomes of a session that damage has touched.
     pub(crate) fn salvaged(_: &mut Option<String>, _: &mut Vec<String>) {}
 
+    /// Called with the writes that a store which is salvaged lacks, if it lacks some.
+    pub(crate) fn lacking<M>(_: &mut Option<M>) {}
+
     /// Called when a step's plan is about to be synced.
     pub(crate) fn planned<U>(_: &mut U, _: U) {}
 
@@ -117,6 +120,12 @@ mod on {
         if is_on("silent-loss") {
             *cut = None;
             lost.clear();
+        }
+    }
+
+    pub(crate) fn lacking<M>(missing: &mut Option<M>) {
+        if is_on("silent-loss") {
+            *missing = None;
         }
     }
 

@@ -167,7 +167,8 @@ struct Judged {
 impl Reading<'_> {
     fn finish(self, order: Option<CutOrder>) -> Result<Rewritten, SalvageError> {
         let sound = self.sound();
-        let missing = self.missing();
+        let mut missing = self.missing();
+        deliberate_bugs::lacking(&mut missing);
         let judged = self.judge_all(sound, missing.as_ref())?;
         let mut report = SalvageReport {
             sessions: judged.counts.created,
