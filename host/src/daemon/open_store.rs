@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::config::Config;
-use crate::domain::{CutCause, Digest, Generation, MemoryKills, RestartStatus, UnixMillis};
+use crate::domain::{Digest, Generation, MemoryKills, RestartStatus, UnixMillis};
 use crate::store::{OpenError, Store, StoreError, StoreOptions};
 use crate::supervisor::StartCause;
 
@@ -83,9 +83,7 @@ fn open(opening: StoreOpening) -> Result<OpenedStore, NoStore> {
     };
     let recent = store.restarts(RECENT)?;
     let last = recent.first().cloned();
-    let restored = store.cut_at_opening() == Some(CutCause::Restore);
-    let now = UnixMillis::now();
-    let life = generation::life(last, planned, &cause, restored, VERSION, now);
+    let life = generation::life(last, planned, &cause, VERSION, UnixMillis::now());
     let known: Vec<_> = life.abandoned.iter().chain(&recent).cloned().collect();
     let rejected_configs = generation::rejected_configs(&known);
     let memory_kills = generation::memory_kills(recent.iter().chain([&life.record]));

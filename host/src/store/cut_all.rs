@@ -85,10 +85,6 @@ impl CutOrder {
         self
     }
 
-    pub(super) fn cause(&self) -> CutCause {
-        self.cause
-    }
-
     fn is_of_all(&self) -> bool {
         self.sessions.is_none() && self.checksums.is_none()
     }

@@ -12,7 +12,7 @@ use std::{
     time::Instant,
 };
 
-use crate::domain::{CutCause, MachineClock, SessionId, WriterSigns};
+use crate::domain::{MachineClock, SessionId, WriterSigns};
 
 use super::{
     StoreError,
@@ -66,8 +66,6 @@ pub(super) struct Core {
     pub damage: OnceLock<String>,
     /// Damaged databases that are kept aside.
     pub kept_aside: Vec<KeptAside>,
-    /// Why histories were cut when the store was opened, if they were.
-    pub cut: OnceLock<CutCause>,
     /// Failures that a test has ordered; each write takes one.
     #[cfg(test)]
     pub sabotage: Mutex<Vec<Sabotage>>,
@@ -169,11 +167,6 @@ impl Store {
     /// Returns the damaged databases that are kept aside, as they were when the store was opened.
     pub fn kept_aside(&self) -> &[KeptAside] {
         &self.core().kept_aside
-    }
-
-    /// Returns why histories were cut when the store was opened; none if none was.
-    pub fn cut_at_opening(&self) -> Option<CutCause> {
-        self.core().cut.get().copied()
     }
 
     /// Returns the clock by which the age of stored times is judged.

@@ -196,7 +196,6 @@ fn core_of(
         health: Default::default(),
         damage: OnceLock::new(),
         kept_aside,
-        cut: OnceLock::new(),
         #[cfg(test)]
         sabotage: Default::default(),
     })
@@ -219,12 +218,7 @@ fn cut_histories(path: &Path, store: &Store) -> Result<(), FailedIo> {
     // The folder has been changed by then, which `OpenError::Corrupt` denies.
     let uncut = || FailedIo::of("cut the sessions' histories in", path);
     match store.core().read(CutOrder::read).map_err(uncut())? {
-        Some(order) => {
-            cut_all(store, &order).map_err(uncut())?;
-            // It is cut once at each opening.
-            let _ = store.core().cut.set(order.cause());
-            Ok(())
-        }
+        Some(order) => cut_all(store, &order).map_err(uncut()),
         None => Ok(()),
     }
 }
