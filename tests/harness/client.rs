@@ -172,8 +172,8 @@ pub(crate) fn client_builder(timeout: Option<Duration>) -> reqwest::ClientBuilde
     });
     let mut http = reqwest::Client::builder()
         .no_proxy()
-        // All servers are on this machine and speak plain HTTP: else each client reads the system's
-        // certificates, a tenth of all that the tests do.
+        // All servers are on this machine and speak plain HTTP: else each client reads and parses all of
+        // the system's certificates.
         .tls_certs_only([])
         .retry(reqwest::retry::never());
     if let Some(timeout) = timeout {

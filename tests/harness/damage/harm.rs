@@ -38,10 +38,8 @@ pub struct Damaged {
     pub file: PathBuf,
     /// What was done to it, in words.
     pub what: String,
-    /// How many bytes it had before.
-    pub length: usize,
-    /// Whether some of its bytes were changed and its end was not, where a table has its index.
-    pub spares_end: bool,
+    /// Its length in bytes, if some of them were changed and its end was not, where a table has its index.
+    pub length_if_end_spared: Option<usize>,
 }
 
 /// What a table's index, its properties and its footer take at its end, at most, in bytes.
@@ -61,17 +59,15 @@ pub fn damage(
         return Ok(None);
     }
     let file = files[random.random_range(0..files.len())].clone();
-    let mut bytes = fs::read(&file)?;
-    let length = bytes.len();
     if harm == Harm::Delete {
         fs::remove_file(&file)?;
         return Ok(Some(Damaged {
             file,
             what: "deleted".to_owned(),
-            length,
-            spares_end: false,
+            length_if_end_spared: None,
         }));
     }
+    let mut bytes = fs::read(&file)?;
     let at = random.random_range(0..length_used(&file));
     let what = match harm {
         Harm::Flip => {
@@ -92,13 +88,13 @@ pub fn damage(
     };
     let is_before_end = at + BLOCK_BYTES + END_BYTES <= bytes.len();
     let spares_end = is_before_end && matches!(harm, Harm::Flip | Harm::Zero);
+    let length_if_end_spared = spares_end.then_some(bytes.len());
     // In place: the owner of a daemon that lives may have the file open.
     fs::write(&file, bytes)?;
     Ok(Some(Damaged {
         file,
         what,
-        length,
-        spares_end,
+        length_if_end_spared,
     }))
 }
 

@@ -96,8 +96,9 @@ impl Case {
             },
             DamagedStart::Neither(why) => End::Failed(why),
         };
+        let length = damaged.length_if_end_spared;
         let is_confined =
-            self.kind == LONG_TABLES && damaged.spares_end && damaged.length >= LONG_BYTES;
+            self.kind == LONG_TABLES && length.is_some_and(|length| length >= LONG_BYTES);
         let end = match end {
             End::Named(named) if is_confined && named > FEW => {
                 End::Failed(format!("one damaged place names {named} sessions"))
