@@ -208,6 +208,9 @@ async fn a_backup_under_load_comes_back_elsewhere_with_all_that_was_acknowledged
         let notice = notice.expect("the guest is told");
         assert_eq!(notice.cause.as_deref(), Some("history_cut"));
         assert!(notice.said().contains("the backup is of"), "{notice:?}");
+        assert!(!notice.said().contains("crash"), "{notice:?}");
+        let starts = client.get("/v1/daemon/restarts").await.expect("an answer");
+        assert_eq!(starts.body["items"][0]["cause"], "operator", "{starts:?}");
     }
     let drawn = timelines.len();
     timelines.sort();

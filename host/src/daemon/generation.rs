@@ -7,6 +7,7 @@
 //! | any | as the standby of a planned restart | that restart's generation |
 //! | `stopped` | fresh | the stop's generation: the stop and this start are one restart |
 //! | any other | fresh, or after a worker died | the next one; the cause is a crash |
+//! | any other | fresh, on a restored or salvaged store | the next one; the cause is an operator |
 
 use std::collections::BTreeMap;
 
@@ -36,13 +37,17 @@ pub(super) struct WorkerLife {
     pub(super) abandoned: Option<RestartRecord>,
     /// Whether the previous worker died by its own fault, rather than being killed from outside.
     pub(super) died_by_own_doing: bool,
+    /// Whether the life before it ended without a stop.
+    pub(super) follows_no_stop: bool,
 }
 
-/// Determines a worker's generation. `planned` is the restart that it is the standby of, if any.
+/// Determines a worker's generation. `planned` is the restart that it is the standby of, if any; `restored`
+/// says whether the store was restored or salvaged since a worker last opened it.
 pub(super) fn life(
     last: Option<RestartRecord>,
     planned: Option<RestartRecord>,
     cause: &StartCause,
+    restored: bool,
     version: &str,
     now: UnixMillis,
 ) -> WorkerLife {
@@ -64,6 +69,7 @@ pub(super) fn life(
             record,
             abandoned: None,
             died_by_own_doing,
+            follows_no_stop: false,
         };
     }
     let Some(last) = last else {
@@ -78,6 +84,7 @@ pub(super) fn life(
             record,
             abandoned: None,
             died_by_own_doing: false,
+            follows_no_stop: false,
         };
     };
     if last.status == RestartStatus::Stopped {
@@ -90,39 +97,50 @@ pub(super) fn life(
             record,
             abandoned: None,
             died_by_own_doing,
+            follows_no_stop: false,
         };
     }
+    let is_restore = restored && *cause == StartCause::First;
     let trigger = match cause {
         StartCause::Crash { detail, .. } => format!("the worker {detail}"),
         StartCause::Rollback { detail } => format!("rolled back: the worker {detail}"),
+        StartCause::First if is_restore => {
+            "the daemon was started on a store that was restored or salvaged".to_owned()
+        }
         StartCause::First | StartCause::Planned => {
             "the daemon was started after an end without a stop (a crash, or the power failed)"
                 .to_owned()
         }
     };
-    let new = record(last.generation.next(), Cause::Crash, &trigger, version, now);
+    // A copy of a running daemon's store has no stop in it, and nothing has crashed.
+    let (why, what) = match is_restore {
+        true => (Cause::Operator, "the store was copied"),
+        false => (Cause::Crash, "a crash came"),
+    };
+    let new = record(last.generation.next(), why, &trigger, version, now);
     let end = match last.status {
         RestartStatus::Running | RestartStatus::Probation
             if matches!(cause, StartCause::Rollback { .. }) =>
         {
-            Some((RestartStatus::RolledBack, trigger.as_str()))
+            Some((RestartStatus::RolledBack, trigger))
         }
-        RestartStatus::Running => Some((RestartStatus::Refused, "a crash came before its end")),
+        RestartStatus::Running => Some((RestartStatus::Refused, format!("{what} before its end"))),
         RestartStatus::Probation => Some((
             RestartStatus::Completed,
-            "a crash came within its probation",
+            format!("{what} within its probation"),
         )),
         _ => None,
     };
     let abandoned = end.map(|(status, reason)| RestartRecord {
         status,
-        reason: Some(reason.to_owned()),
+        reason: Some(reason),
         ..last
     });
     WorkerLife {
         record: new,
         abandoned,
         died_by_own_doing,
+        follows_no_stop: true,
     }
 }
 
@@ -243,7 +261,7 @@ mod tests {
 
     #[test]
     fn the_first_start_is_generation_one() {
-        let life = life(None, None, &StartCause::First, "1.0", NOW);
+        let life = life(None, None, &StartCause::First, false, "1.0", NOW);
         assert_eq!(life.record.generation, Generation(1));
     }
 
@@ -283,7 +301,14 @@ mod tests {
             cause: Cause::Operator,
             ..last(4, RestartStatus::Stopped)
         };
-        let same = life(Some(stopped.clone()), None, &StartCause::First, "1.0", NOW);
+        let same = life(
+            Some(stopped.clone()),
+            None,
+            &StartCause::First,
+            false,
+            "1.0",
+            NOW,
+        );
         assert_eq!(
             (same.record.generation, same.record.cause),
             (Generation(4), Cause::Operator)
@@ -293,7 +318,7 @@ mod tests {
             UnixMillis(1_000),
             "told from the stop, not from the start"
         );
-        let newer = life(Some(stopped), None, &StartCause::First, "1.1", NOW);
+        let newer = life(Some(stopped), None, &StartCause::First, false, "1.1", NOW);
         assert_eq!(newer.record.cause, Cause::Upgrade);
     }
 
@@ -304,6 +329,7 @@ mod tests {
                 Some(last(4, RestartStatus::Completed)),
                 None,
                 &cause,
+                false,
                 "1.0",
                 NOW,
             );
@@ -316,11 +342,38 @@ mod tests {
     }
 
     #[test]
+    fn the_start_of_a_restored_store_is_no_crash() {
+        let probation = Some(last(4, RestartStatus::Probation));
+        let first = life(
+            probation.clone(),
+            None,
+            &StartCause::First,
+            true,
+            "1.0",
+            NOW,
+        );
+        assert_eq!(
+            (first.record.generation, first.record.cause),
+            (Generation(5), Cause::Operator)
+        );
+        assert!(first.follows_no_stop);
+        let before = first.abandoned.and_then(|before| before.reason);
+        assert_eq!(
+            before.as_deref(),
+            Some("the store was copied within its probation")
+        );
+        // The worker that opens it dies, and another one has the same order to carry out.
+        let again = life(probation, None, &crash(true), true, "1.0", NOW);
+        assert_eq!(again.record.cause, Cause::Crash);
+    }
+
+    #[test]
     fn a_restart_that_a_crash_cut_off_is_told_as_refused() {
         let life = life(
             Some(last(4, RestartStatus::Running)),
             None,
             &crash(false),
+            false,
             "1.0",
             NOW,
         );
@@ -340,7 +393,7 @@ mod tests {
                 tried: Some(bad),
                 ..last(4, status)
             };
-            let life = life(Some(tried), None, &rollback, "1.0", NOW);
+            let life = life(Some(tried), None, &rollback, false, "1.0", NOW);
             assert!(life.died_by_own_doing);
             assert_eq!(
                 life.record.trigger,
@@ -368,6 +421,7 @@ mod tests {
             Some(planned.clone()),
             Some(planned),
             &crash(true),
+            false,
             "1.0",
             NOW,
         );

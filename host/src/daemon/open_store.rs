@@ -83,7 +83,8 @@ fn open(opening: StoreOpening) -> Result<OpenedStore, NoStore> {
     };
     let recent = store.restarts(RECENT)?;
     let last = recent.first().cloned();
-    let life = generation::life(last, planned, &cause, VERSION, UnixMillis::now());
+    let now = UnixMillis::now();
+    let life = generation::life(last, planned, &cause, store.is_anew(), VERSION, now);
     let known: Vec<_> = life.abandoned.iter().chain(&recent).cloned().collect();
     let rejected_configs = generation::rejected_configs(&known);
     let memory_kills = generation::memory_kills(recent.iter().chain([&life.record]));

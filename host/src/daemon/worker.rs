@@ -13,7 +13,6 @@ use tokio::sync::mpsc;
 
 use crate::allocator;
 use crate::config::{Config, Env, process_env};
-use crate::domain::Cause;
 use crate::engine;
 use crate::private_files;
 use crate::private_process;
@@ -311,7 +310,7 @@ async fn start_up(
         }
         Err((error, _)) => return Err(error.into()),
     };
-    if !follows_a_death && opened.life.record.cause == Cause::Crash {
+    if !follows_a_death && opened.life.follows_no_stop {
         // This worker holds the store, so its previous owner is dead. A worker that hands over has
         // ended its tool servers itself.
         standby::end_leftovers(&config).await;

@@ -23,6 +23,8 @@ pub(super) struct FoundFiles {
     pub(super) format: Format,
     /// The last acknowledged write, if that is known.
     pub(super) mark: Option<SyncedMark>,
+    /// Whether the store was restored or salvaged into the folder since a worker last opened it there.
+    pub(super) is_anew: bool,
     /// What the database's files hold; none if there is no store yet, or if its MANIFEST cannot be read.
     pub(super) examined: Option<Examined>,
     /// The acknowledged writes that are missing, which was accepted.
@@ -104,6 +106,7 @@ impl FoundFiles {
         Ok(Self {
             format,
             mark,
+            is_anew: options.restored.is_some() || told.is_some_and(|told| told.anew),
             examined,
             missing,
             order,

@@ -66,6 +66,8 @@ pub(super) struct Core {
     pub damage: OnceLock<String>,
     /// Damaged databases that are kept aside.
     pub kept_aside: Vec<KeptAside>,
+    /// Whether it was restored or salvaged since a worker last opened it.
+    pub is_anew: bool,
     /// Failures that a test has ordered; each write takes one.
     #[cfg(test)]
     pub sabotage: Mutex<Vec<Sabotage>>,
@@ -167,6 +169,11 @@ impl Store {
     /// Returns the damaged databases that are kept aside, as they were when the store was opened.
     pub fn kept_aside(&self) -> &[KeptAside] {
         &self.core().kept_aside
+    }
+
+    /// Returns whether the store was restored or salvaged into its folder since a worker last opened it there.
+    pub fn is_anew(&self) -> bool {
+        self.core().is_anew
     }
 
     /// Returns the clock by which the age of stored times is judged.

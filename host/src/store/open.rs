@@ -115,6 +115,7 @@ fn open_locked(path: &Path, options: StoreOptions, lock: &File) -> Result<Store,
     remove_left(path);
     let mut reserve = Reserve::new(path, options.wal_bytes);
     let is_new = found.format != Format::Known;
+    let is_anew = found.is_anew;
     let db = open_db(path, found, &options, &mut reserve)?;
     let mark = SyncedMark::at(db.last_sequence());
     let marks = Marks {
@@ -131,7 +132,11 @@ fn open_locked(path: &Path, options: StoreOptions, lock: &File) -> Result<Store,
     if is_new {
         write_first_format(path)?;
     }
-    let core = Arc::new(core_of(path, db, &counts, options)?);
+    let core = Core {
+        is_anew,
+        ..core_of(path, db, &counts, options)?
+    };
+    let core = Arc::new(core);
     let writer = start_writer(&core, reserve, marks, mark.sequence);
     let writer = writer.map_err(FailedIo::of("start the writer of", path))?;
     let store = Store {
@@ -196,6 +201,7 @@ fn core_of(
         health: Default::default(),
         damage: OnceLock::new(),
         kept_aside,
+        is_anew: false,
         #[cfg(test)]
         sabotage: Default::default(),
     })
