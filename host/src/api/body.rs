@@ -115,10 +115,12 @@ async fn drop_rest(body: Body, limit: usize) {
 /// Returns how much memory a JSON text takes at most once it is parsed: its texts, and a value for each
 /// element. Separators within texts are counted as well, which does no harm.
 pub(super) fn parsed_bytes(json: &[u8]) -> u64 {
-    let separators = json
-        .iter()
-        .filter(|byte| matches!(byte, b',' | b':' | b'[' | b'{'));
-    json.len() as u64 + separators.count() as u64 * ELEMENT_BYTES
+    // So few at a time that a byte counts them: the compiler makes many comparisons one.
+    let separators = json.chunks(usize::from(u8::MAX)).map(|bytes| {
+        let is_one = |byte: &u8| matches!(byte, b',' | b':' | b'[' | b'{');
+        u64::from(bytes.iter().map(|byte| u8::from(is_one(byte))).sum::<u8>())
+    });
+    json.len() as u64 + separators.sum::<u64>() * ELEMENT_BYTES
 }
 
 /// Returns how much memory a body of at most `limit` bytes may take once it is parsed.

@@ -5,8 +5,7 @@ use std::time::Instant;
 
 use ::metrics::{Counter, Histogram};
 use axum::extract::{MatchedPath, Request, State};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::IntoResponse;
 use http::{Method, StatusCode, header};
 use metrics_exporter_prometheus::PrometheusHandle;
 
@@ -32,26 +31,39 @@ pub(super) fn page(metrics: &PrometheusHandle) -> impl IntoResponse + use<> {
     ([(header::CONTENT_TYPE, kind)], metrics.render())
 }
 
-/// Counts requests by route, and measures the time to the head of their response.
-pub(super) async fn count(request: Request, next: Next) -> Response {
-    let since = Instant::now();
-    // Never use a value that clients choose: each label value is a time series.
-    let method = match *request.method() {
-        Method::GET => "GET",
-        Method::PUT => "PUT",
-        Method::POST => "POST",
-        Method::DELETE => "DELETE",
-        _ => "other",
-    };
-    let route = request.extensions().get::<MatchedPath>().cloned();
-    let response = next.run(request).await;
-    let route = route.as_ref().map_or("none", MatchedPath::as_str);
-    KNOWN.with_borrow_mut(|known| {
-        let series = known.of(route, method, response.status());
-        series.requests.increment(1);
-        series.seconds.record(since.elapsed());
-    });
-    response
+/// A request that is being answered.
+pub(super) struct Counted {
+    since: Instant,
+    method: &'static str,
+    route: Option<MatchedPath>,
+}
+
+impl Counted {
+    pub(super) fn begin(request: &Request) -> Self {
+        // Never use a value that clients choose: each label value is a time series.
+        let method = match *request.method() {
+            Method::GET => "GET",
+            Method::PUT => "PUT",
+            Method::POST => "POST",
+            Method::DELETE => "DELETE",
+            _ => "other",
+        };
+        Self {
+            since: Instant::now(),
+            method,
+            route: request.extensions().get().cloned(),
+        }
+    }
+
+    /// Counts the request by its route, and the time to the head of its response.
+    pub(super) fn end(self, status: StatusCode) {
+        let route = self.route.as_ref().map_or("none", MatchedPath::as_str);
+        KNOWN.with_borrow_mut(|known| {
+            let series = known.of(route, self.method, status);
+            series.requests.increment(1);
+            series.seconds.record(self.since.elapsed());
+        });
+    }
 }
 
 thread_local! {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -56,8 +56,7 @@ pub fn refused_router(api: RefusedApi) -> Router {
         .route("/metrics", get(render))
         .fallback(refuse)
         .method_not_allowed_fallback(refuse)
-        .layer(from_fn_with_state(gate, auth::check))
-        .layer(from_fn(metrics::count))
+        .layer(from_fn_with_state(gate, auth::enter))
         .with_state(api)
 }
 

@@ -2,7 +2,7 @@
 
 use axum::Router;
 use axum::extract::Request;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use axum::routing::{delete, get, post, put};
 
 use super::problem::{Problem, ProblemKind};
@@ -70,8 +70,7 @@ pub fn router(api: Api) -> Router {
         .route("/metrics", get(metrics::render))
         .route("/openapi.json", get(openapi::serve))
         .fallback(nothing_here)
-        .layer(from_fn_with_state(gate, auth::check))
-        .layer(from_fn(metrics::count))
+        .layer(from_fn_with_state(gate, auth::enter))
         .with_state(api)
 }
 

@@ -115,22 +115,21 @@ pub fn retain_points(
     changed: &mut Vec<LogPos>,
     mut is_kept: impl FnMut(&Point) -> bool,
 ) -> Vec<Point> {
-    let (mut removed, mut kept) = (Vec::new(), Vec::with_capacity(points.len()));
-    for point in points.drain(..).rev() {
-        if is_kept(&point) {
-            kept.push(point);
+    let mut removed = Vec::new();
+    // In place: this runs in every turn, and mostly removes the first one.
+    for at in (0..points.len()).rev() {
+        if is_kept(&points[at]) {
             continue;
         }
+        let point = points.remove(at);
         if !point.since.is_none()
-            && let Some(after) = kept.last_mut()
+            && let Some(after) = points.get_mut(at)
         {
             after.since.add_earlier(point.since.clone());
             changed.push(after.at);
         }
         removed.push(point);
     }
-    kept.reverse();
-    *points = kept;
     removed
 }
 

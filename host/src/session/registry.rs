@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::domain::{
@@ -197,7 +198,15 @@ impl Registry {
             return Err(Refusal::Restarting);
         }
         let mailbox = self.mailbox(id);
-        mailbox.send(command).await.map_err(|_| Refusal::Restarting)
+        match mailbox.try_send(command) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Closed(_)) => Err(Refusal::Restarting),
+            // Boxed: that is rare, and each request would have room for it.
+            Err(TrySendError::Full(command)) => {
+                let sent = Box::pin(mailbox.send(command)).await;
+                sent.map_err(|_| Refusal::Restarting)
+            }
+        }
     }
 
     /// Returns all sessions that have work, plus sessions that committed a turn within the notice

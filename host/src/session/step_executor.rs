@@ -39,7 +39,7 @@ pub(super) struct StepExecutor<'a> {
     pub(super) opening: &'a str,
     pub(super) limits: &'a Limits,
     pub(super) grants: &'a Capabilities,
-    pub(super) driver: mpsc::Sender<DriverRequest>,
+    pub(super) driver: &'a mpsc::Sender<DriverRequest>,
     pub(super) guard: &'a TurnGuard,
     /// The decided approvals that the turn requested before it was parked.
     pub(super) approvals: &'a [Approval],

@@ -40,7 +40,6 @@ pub(super) struct TurnJob {
     /// That the component is to be tried first.
     pub(super) trial: Option<Trial>,
     pub(super) begun: Begun,
-    pub(super) message: Message,
     /// Replays the steps that the turn took before it was interrupted.
     pub(super) replay: Replay,
     /// The approvals that the turn requested before it was parked.
@@ -53,9 +52,13 @@ pub(super) struct TurnJob {
 }
 
 impl TurnJob {
-    /// Runs the turn to its end, once there is memory and a place for its guest. Dropping the future
-    /// aborts the guest and the step in flight.
-    pub(super) async fn run(self, shared: Arc<Shared>) -> Result<Product, GuestFailure> {
+    /// Runs the turn to its end on its message, once there is memory and a place for its guest. Dropping the
+    /// future aborts the guest and the step in flight.
+    pub(super) async fn run(
+        mut self,
+        message: Message,
+        shared: Arc<Shared>,
+    ) -> Result<Product, GuestFailure> {
         let (engine, guard) = (&shared.engine, &self.guard);
         if let Some(trial) = &self.trial {
             // Before memory is reserved, which the trial may wait for.
@@ -63,7 +66,7 @@ impl TurnJob {
                 .pulse
                 .turn_runs(TRIAL_CALLS * self.job.limits.turn_timeout);
             let report = guard
-                .unless_drained(|| trial.run(&self.begun, &self.snapshot))
+                .unless_drained(|| Box::pin(trial.run(&self.begun, &self.snapshot)))
                 .await;
             if report.verdict.stays() {
                 return Err(GuestFailure::Restore {
@@ -78,17 +81,19 @@ impl TurnJob {
         let peak = memory.peak();
         let admission = engine.admit(&self.job.component, memory);
         let admission = guard.until_free(admission).await;
-        let (id, plugin) = (self.id.clone(), self.job.context.plugin.clone());
-        let ended = self.run_admitted(admission, &shared).await;
+        let ended = self.run_admitted(admission, message, &shared).await;
         if !matches!(ended, Err(GuestFailure::Outgrown { .. })) {
-            shared.memory_peaks.record(&id, &plugin, peak.bytes());
+            let plugin = &self.job.context.plugin;
+            let peaks = &shared.memory_peaks;
+            peaks.record(&self.id, plugin, peak.bytes());
         }
         ended
     }
 
     async fn run_admitted(
-        self,
+        &mut self,
         admission: Admission,
+        message: Message,
         shared: &Shared,
     ) -> Result<Product, GuestFailure> {
         let (calls, mut asked) = mpsc::channel::<StepCall>(1);
@@ -99,8 +104,7 @@ impl TurnJob {
             snapshot,
             trial: _,
             begun,
-            message,
-            mut replay,
+            replay,
             approvals,
             driver,
             guard,
@@ -111,21 +115,21 @@ impl TurnJob {
         let engine = &shared.engine;
         // Copied, because the guest takes ownership of the message.
         let opening = Planned::opening(&message.text).to_owned();
-        let guest = engine.admitted_turn(admission, &job, &snapshot, notice, vec![message], calls);
+        let guest = engine.admitted_turn(admission, job, snapshot, notice, vec![message], calls);
         tokio::pin!(guest);
         let parts = shared.live_config();
         let steps = StepExecutor {
             shared,
             parts: &parts,
-            id: &id,
+            id,
             timeline: timeline.as_ref(),
-            begun: &begun,
+            begun,
             opening: &opening,
             limits: &job.limits,
             grants: &job.grants,
             driver,
-            guard: &guard,
-            approvals: &approvals,
+            guard,
+            approvals,
         };
         loop {
             let call = tokio::select! {
@@ -145,7 +149,8 @@ impl TurnJob {
                 refused,
                 reply,
             } = call;
-            let taken = async {
+            // Boxed: most turns take no step, and what a step needs is most of what a turn would.
+            let taken = Box::pin(async {
                 match replay.next(&call) {
                     StepPath::Diverged(diverged) => Err(diverged.into()),
                     StepPath::Recorded(parts) => {
@@ -153,7 +158,7 @@ impl TurnJob {
                     }
                     StepPath::Live => steps.take(step, call, &request, refused).await,
                 }
-            };
+            });
             // Poll the guest as well: its turn timeout runs while it waits for the step.
             let answer = tokio::select! {
                 ended = &mut guest => return ended,

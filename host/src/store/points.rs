@@ -212,7 +212,7 @@ pub(super) fn keep(
             keys::position(id, point.at),
         ));
     }
-    tail.points = Some(points);
+    tail.hold_points(points);
     Ok(ops)
 }
 
@@ -300,9 +300,9 @@ pub(super) fn unlisted(
 /// Returns the components, beside that of the present snapshot, that a session's points need.
 pub(super) fn components(points: &[Point], session: &Session) -> Vec<Digest> {
     let present = session.progress.snapshot.component;
-    let mut components: Vec<_> = points.iter().map(|point| point.component).collect();
+    let others = points.iter().map(|point| point.component);
+    let mut components: Vec<_> = others.filter(|component| *component != present).collect();
     components.sort_unstable();
     components.dedup();
-    components.retain(|component| *component != present);
     components
 }

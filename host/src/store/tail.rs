@@ -25,6 +25,8 @@ pub struct Tail {
     messages_bytes: usize,
     /// The session's restore points, oldest first; none until they are needed.
     pub(super) points: Option<Vec<Point>>,
+    /// See [`Tail::points_bytes`].
+    points_bytes: u64,
 }
 
 /// The parts of a session's state, after its last append, that the next append compares with.
@@ -133,9 +135,13 @@ impl Tail {
 
     /// Returns the approximate size of the restore points in memory, in bytes.
     pub fn points_bytes(&self) -> u64 {
-        let points = self.points.iter().flatten();
-        let beside = points.map(|point| POINT_BYTES + point.weight() - point.bytes);
-        beside.sum()
+        self.points_bytes
+    }
+
+    pub(super) fn hold_points(&mut self, points: Vec<Point>) {
+        let beside = points.iter().map(|it| POINT_BYTES + it.weight() - it.bytes);
+        self.points_bytes = beside.sum();
+        self.points = Some(points);
     }
 
     /// Called when everything appended is on disk: drops the oldest messages over the memory limit,

@@ -81,6 +81,7 @@ impl Inbox<'_> {
     }
 }
 
+/// What is rare is boxed, here and in other files of the driver: its future has room for the largest of them.
 impl Driver {
     /// Begins the next turn, if there is one and nothing prevents it.
     pub(super) async fn begin(&mut self) {
@@ -99,7 +100,10 @@ impl Driver {
         }
         let read = ClockReading::now();
         let Some(begun) = self.next_begun(read.wall).await else {
-            return self.verify_restore().await;
+            if !self.relaunching.is_empty() {
+                Box::pin(self.verify_restore()).await;
+            }
+            return;
         };
         // Otherwise the turn would be aborted at its first write, after a wasted model call.
         if let Some(reason) = self.shared.store.failing() {
@@ -121,7 +125,9 @@ impl Driver {
         let message = self.message_of(&begun);
         let (ground, message) = match (ground, message) {
             (Ok(ground), Ok(message)) => (ground, message),
-            (Err(obstacle), _) | (_, Err(obstacle)) => return self.handle_obstacle(obstacle).await,
+            (Err(obstacle), _) | (_, Err(obstacle)) => {
+                return Box::pin(self.handle_obstacle(obstacle)).await;
+            }
         };
         let journal = match begun.resumed_in {
             None => Journal::default(),
@@ -133,7 +139,9 @@ impl Driver {
                 }
                 match self.journal() {
                     Ok(journal) => journal,
-                    Err(error) => return self.handle_obstacle(Obstacle::Store(error)).await,
+                    Err(error) => {
+                        return Box::pin(self.handle_obstacle(Obstacle::Store(error))).await;
+                    }
                 }
             }
         };
@@ -166,7 +174,6 @@ impl Driver {
             snapshot: ground.snapshot,
             trial,
             begun: begun.clone(),
-            message,
             replay: Replay::new(journal),
             approvals: self.approvals(),
             driver: asks_in,
@@ -185,7 +192,7 @@ impl Driver {
         self.obstacle = None;
         let resumed = begun.attempt > 1;
         // Boxed, since a task that holds its future is moved as a whole a few times.
-        let task = tokio::spawn(Box::pin(turn.run(self.shared.clone())));
+        let task = tokio::spawn(Box::pin(turn.run(message, self.shared.clone())));
         self.running = Some(GuestTask {
             task,
             begun,
@@ -267,7 +274,7 @@ impl Driver {
                 });
             }
             Ok(Err(why)) => {
-                let made = self.mend(session, &plugin).await;
+                let made = Box::pin(self.mend(session, &plugin)).await;
                 let made = made
                     .map_err(|unmended| fault(FaultCode::Restore, format!("{why}; {unmended}")))?;
                 Arc::new(made)

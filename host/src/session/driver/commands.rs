@@ -45,7 +45,7 @@ impl Driver {
     /// sync.
     pub(super) async fn decide(&mut self, command: DriverCommand, batch: &mut CommitBatch) {
         match command {
-            DriverCommand::Create(new, reply) => match self.create(new, batch).await {
+            DriverCommand::Create(new, reply) => match Box::pin(self.create(new, batch)).await {
                 Ok(created) => batch.answer(reply, created),
                 Err(no) => drop(reply.send(Err(no))),
             },

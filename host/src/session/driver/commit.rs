@@ -116,7 +116,7 @@ impl Driver {
                     self.publish(|| Live::Closed);
                 }
             }
-            Err(error) => self.store_failed(error).await,
+            Err(error) => Box::pin(self.store_failed(error)).await,
         }
         let ok = result.is_ok();
         batch.resolve(result.map_err(refusal));
@@ -195,7 +195,7 @@ impl Driver {
                 failpoint::point(first.point);
                 self.publish_events(first.events, false);
             }
-            Err(error) => self.store_failed(error).await,
+            Err(error) => Box::pin(self.store_failed(error)).await,
         }
         first.batch.resolve(result.map_err(refusal));
     }

@@ -25,13 +25,13 @@ impl Driver {
         match result {
             Ok(product) => self.complete(&running, product).await,
             Err(GuestFailure::Restore { text, .. }) => {
-                self.cannot_restore(running.begun().component, text).await;
+                Box::pin(self.cannot_restore(running.begun().component, text)).await;
             }
             Err(GuestFailure::Outgrown { reserve_bytes }) => self.outgrown(&running, reserve_bytes),
             Err(failure) => {
                 let is_guests = self.is_guests(&failure);
                 let failure = failure_of(failure);
-                self.failed(running.begun(), failure, is_guests).await;
+                Box::pin(self.failed(running.begun(), failure, is_guests)).await;
             }
         }
     }

@@ -161,9 +161,6 @@ impl Driver {
 
     /// Verifies that the guest of a relaunched session restores, when there is no turn to run.
     pub(super) async fn verify_restore(&mut self) {
-        if self.relaunching.is_empty() {
-            return;
-        }
         while !self.proven && self.unread.is_none() {
             let Some(session) = &self.session else {
                 // A session that was active is missing. Without a reply, the relaunch reports that.

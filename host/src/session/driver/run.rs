@@ -46,7 +46,7 @@ async fn sleep_until(alarm: Option<Instant>) {
 impl Driver {
     pub(in crate::session) async fn run(mut self) {
         self.heart.pulse().works();
-        self.load().await;
+        Box::pin(self.load()).await;
         let mut waiting = Vec::with_capacity(BATCH);
         loop {
             self.publish_liveness();
@@ -55,7 +55,7 @@ impl Driver {
             match woken {
                 DriverEvent::Commands => {
                     if self.unread.is_some() {
-                        self.load().await;
+                        Box::pin(self.load()).await;
                     }
                     match &self.unread {
                         None => self.serve(&mut waiting).await,
@@ -63,7 +63,7 @@ impl Driver {
                     }
                     self.idle_since = Instant::now();
                 }
-                DriverEvent::Turn(TurnEvent::Asks(ask)) => self.answer(ask).await,
+                DriverEvent::Turn(TurnEvent::Asks(ask)) => Box::pin(self.answer(ask)).await,
                 DriverEvent::Turn(TurnEvent::Ended(ended)) => {
                     self.end(*ended).await;
                     self.idle_since = Instant::now();
@@ -79,7 +79,7 @@ impl Driver {
                 }
                 DriverEvent::Idle => {
                     if self.unread.is_some() {
-                        self.load().await;
+                        Box::pin(self.load()).await;
                     }
                     self.idle_since = Instant::now();
                 }
@@ -137,7 +137,7 @@ impl Driver {
             self.commands.close();
         }
         if gate >= Gate::Aborting {
-            self.cut().await;
+            Box::pin(self.cut()).await;
             self.flush();
         }
     }
