@@ -66,7 +66,7 @@ async fn filled(engine: &Engine, job: &GuestJob) -> Snapshot {
 }
 
 async fn turn(engine: &Engine, job: &GuestJob, before: &Snapshot) -> Snapshot {
-    let (steps, _none) = mpsc::channel::<StepCall>(1);
+    let (steps, _none) = mpsc::channel::<Box<StepCall>>(1);
     let input = vec![message(&"x".repeat(TEXT_BYTES))];
     let turn = engine.turn(job, before, None, input, steps).await;
     snapshot(job, &turn.expect("the guest answers"))

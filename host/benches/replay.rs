@@ -72,7 +72,7 @@ async fn replay(
     script: &str,
     journal: &Journal,
 ) -> Product {
-    let (calls, mut asked) = mpsc::channel::<StepCall>(1);
+    let (calls, mut asked) = mpsc::channel::<Box<StepCall>>(1);
     let guest = engine.turn(job, before, None, vec![message(script)], calls);
     tokio::pin!(guest);
     let mut replay = Replay::new(journal.clone());

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use axum::Json as Answer;
-use axum::extract::State;
+use axum::extract::{FromRequestParts, State};
+use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
@@ -88,11 +89,11 @@ pub(super) async fn send(
     caller: Caller,
     InPath(id): InPath,
     QueryOf(query): QueryOf<SendQuery>,
-    headers: HeaderMap,
+    InHeader(key): InHeader,
     Json(MessageBody { text }): Json<MessageBody>,
 ) -> Result<Response, Problem> {
     let wait = query.wait.as_deref().map(parse_wait).transpose()?;
-    let key = key(&headers)?.map(|key| IdempotencyKey {
+    let key = key.map(|key| IdempotencyKey {
         key,
         body: Digest::of(text.as_bytes()),
     });
@@ -131,6 +132,17 @@ fn parse_wait(text: &str) -> Result<Duration, Problem> {
             let detail = format!("`wait={text}` is no duration ({error}); write it like `30s`");
             Err(Problem::new(ProblemKind::BAD_REQUEST, detail))
         }
+    }
+}
+
+/// The request's `Idempotency-Key`.
+pub(super) struct InHeader(Option<String>);
+
+impl FromRequestParts<Api> for InHeader {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, Problem> {
+        key(&parts.headers).map(Self)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Identifiers, each validated where it enters the daemon.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -20,7 +21,7 @@ pub const NAME_MAX_BYTES: usize = 128;
     // All but control characters, and neither `.` nor `..`.
     pattern = r"^([^\x00-\x1f\x7f-\x9f]*[^.\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*|\.{3,})$"
 )]
-pub struct SessionId(String);
+pub struct SessionId(Arc<str>);
 
 /// Why a text is no valid session id.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -65,7 +66,7 @@ impl SessionId {
         if let Some((at, _)) = id.char_indices().find(|(_, c)| c.is_control()) {
             return Err(BadSessionId::Control { at });
         }
-        Ok(Self(id))
+        Ok(Self(id.into()))
     }
 
     pub fn as_str(&self) -> &str {
@@ -184,22 +185,23 @@ impl<'de> Deserialize<'de> for TimelineName {
 )]
 #[serde(transparent)]
 #[schema(value_type = String, pattern = r"^([a-hjkmnp-tv-z][a-hjkmnp-tv-z0-9]{7}\.)?m[0-9]{1,18}$")]
-pub struct MessageId(String);
+pub struct MessageId(Arc<str>);
 
 impl MessageId {
     /// Returns the id of the message whose event has this cursor on a timeline; `None` is the first.
     pub fn on(timeline: Option<&TimelineName>, cursor: u64) -> Self {
-        Self(match timeline {
+        let text = match timeline {
             None => format!("m{cursor}"),
             Some(timeline) => format!("{timeline}.m{cursor}"),
-        })
+        };
+        Self(text.into())
     }
 
     /// Returns the cursor that the id contains, if it has the form of [`MessageId::on`]. Within one
     /// log it identifies the message; an id from outside may be of history that was lost.
     pub fn cursor(&self) -> Option<u64> {
         let number = match self.0.split_once('.') {
-            None => &self.0,
+            None => &*self.0,
             Some((timeline, number)) => {
                 TimelineName::parse(timeline)?;
                 number
@@ -210,7 +212,7 @@ impl MessageId {
 
     /// Takes an id that a client sent; there may be no such message.
     pub fn from_client(text: impl Into<String>) -> Self {
-        Self(text.into())
+        Self(text.into().into())
     }
 
     pub fn as_str(&self) -> &str {

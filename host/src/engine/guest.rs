@@ -4,7 +4,6 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio::sync::mpsc;
 use wasmtime::Store;
 
 use super::bindings::Plugin;
@@ -15,7 +14,7 @@ use super::guest_memory::{MemoryReservation, UNKNOWN_PEAK_BYTES};
 use super::job::{GuestJob, Product};
 use super::runtime::{Admission, Engine};
 use super::scheduled::{OutOfTime, Scheduled};
-use super::step_gate::StepCall;
+use super::step_gate::StepSender;
 use super::store_data::StoreData;
 use crate::domain::{FailureCode, Limits, Message, Notice, Snapshot, TurnFailure};
 
@@ -40,7 +39,7 @@ impl Engine {
         snapshot: &Snapshot,
         notice: Option<&Notice>,
         input: Vec<Message>,
-        steps: mpsc::Sender<StepCall>,
+        steps: StepSender,
     ) -> Result<Product, GuestFailure> {
         let memory = self.reserve(UNKNOWN_PEAK_BYTES).await;
         let admission = self.admit(&job.component, memory).await;
@@ -56,7 +55,7 @@ impl Engine {
         snapshot: &Snapshot,
         notice: Option<&Notice>,
         input: Vec<Message>,
-        steps: mpsc::Sender<StepCall>,
+        steps: StepSender,
     ) -> Result<Product, GuestFailure> {
         // What fails before is the fault of neither message nor turn.
         let restored = AtomicBool::new(false);
@@ -296,7 +295,7 @@ impl<'a> Guest<'a> {
     async fn turn(
         &mut self,
         input: &[types::Message],
-        steps: mpsc::Sender<StepCall>,
+        steps: StepSender,
     ) -> Result<(), GuestFailure> {
         let state = self.store.data_mut();
         state.buffer.accept(true);

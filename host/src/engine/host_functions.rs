@@ -52,13 +52,13 @@ impl StoreData {
         let call = StepCallName::of(&request);
         let refused = check(&steps.grants, &mut request);
         let (reply, answer) = oneshot::channel();
-        let call = StepCall {
+        let call = Box::new(StepCall {
             step: steps.taken,
             call,
             request,
             refused,
             reply,
-        };
+        });
         // If the receiver or the reply channel is gone, the turn is being aborted. The guest must
         // not get any answer then, because that would be an outcome.
         if to.send(call).await.is_err() {

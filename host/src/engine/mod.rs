@@ -79,4 +79,4 @@ pub use log::{LogLevel, LogLine};
 pub use pool::open_page_map;
 pub use run_queue::processors;
 pub use runtime::{Admission, Engine, EngineOptions};
-pub use step_gate::{StepAnswer, StepCall};
+pub use step_gate::{StepAnswer, StepCall, StepSender};

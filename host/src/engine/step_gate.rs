@@ -6,6 +6,10 @@ use tokio::sync::{mpsc, oneshot};
 use super::grants::Grants;
 use crate::domain::{StepCallName, StepError, StepRequest, StepResult};
 
+/// Where a running turn sends its steps. Boxed: a channel makes room for 32 of them, and most turns send
+/// none.
+pub type StepSender = mpsc::Sender<Box<StepCall>>;
+
 /// A step that a running turn requests.
 #[derive(Debug)]
 pub struct StepCall {
@@ -41,7 +45,7 @@ pub(super) struct StepGate {
     /// Like `taken`, but each call of `call-all` counts separately; bounded by `max`.
     pub(super) weight: u32,
     /// The receiver of steps; `Some` while a turn runs.
-    pub(super) to: Option<mpsc::Sender<StepCall>>,
+    pub(super) to: Option<StepSender>,
 }
 
 impl StepGate {
@@ -56,12 +60,12 @@ impl StepGate {
     }
 
     /// Sends steps to `to` from now on; with `None` they are denied.
-    pub(super) fn connect(&mut self, to: Option<mpsc::Sender<StepCall>>) {
+    pub(super) fn connect(&mut self, to: Option<StepSender>) {
         self.to = to;
     }
 
     /// Returns the receiver of steps, or denies the step if no turn runs.
-    pub(super) fn running(&self) -> Result<&mpsc::Sender<StepCall>, StepError> {
+    pub(super) fn running(&self) -> Result<&StepSender, StepError> {
         self.to.as_ref().ok_or_else(|| {
             StepError::Denied(
                 "steps are for `turn` alone: `open`, `snapshot` and `restore` may call none".into(),

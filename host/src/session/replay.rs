@@ -195,7 +195,7 @@ impl Offline {
     }
 
     async fn run_within(&self, engine: &Engine, reserve_bytes: u64) -> Replayed {
-        let (calls, mut asked) = mpsc::channel::<StepCall>(1);
+        let (calls, mut asked) = mpsc::channel(1);
         let (notice, input) = (self.begun.notice.as_ref(), vec![self.message.clone()]);
         let (job, snapshot) = (&self.job, &self.snapshot);
         let memory = engine.reserve(reserve_bytes).await;
@@ -214,13 +214,13 @@ impl Offline {
             match replay.next(&asked.call) {
                 StepPath::Diverged(diverged) => return Replayed::Diverged(Box::new(diverged)),
                 StepPath::Live => {
-                    let StepCall { step, call, .. } = asked;
+                    let StepCall { step, call, .. } = *asked;
                     return Replayed::Reached { step, call };
                 }
                 StepPath::Recorded(parts) => match recorded(&asked.request, parts) {
                     Some(answer) => drop(asked.reply.send(answer)),
                     None => {
-                        let StepCall { step, call, .. } = asked;
+                        let StepCall { step, call, .. } = *asked;
                         return Replayed::Reached { step, call };
                     }
                 },

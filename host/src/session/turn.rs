@@ -96,7 +96,7 @@ impl TurnJob {
         message: Message,
         shared: &Shared,
     ) -> Result<Product, GuestFailure> {
-        let (calls, mut asked) = mpsc::channel::<StepCall>(1);
+        let (calls, mut asked) = mpsc::channel(1);
         let Self {
             id,
             timeline,
@@ -148,7 +148,7 @@ impl TurnJob {
                 request,
                 refused,
                 reply,
-            } = call;
+            } = *call;
             // Boxed: most turns take no step, and what a step needs is most of what a turn would.
             let taken = Box::pin(async {
                 match replay.next(&call) {

@@ -115,7 +115,7 @@ fn text(product: &Product) -> &str {
 /// others are answered.
 async fn turn(engine: &Engine, job: &GuestJob, text: &str) -> Result<Product, GuestFailure> {
     let opened = engine.open(job).await.expect("the guest opens");
-    let (steps, mut calls) = mpsc::channel::<StepCall>(1);
+    let (steps, mut calls) = mpsc::channel::<Box<StepCall>>(1);
     let (before, input) = (snapshot(job, &opened), vec![message(text)]);
     let refuse = async {
         let mut unanswered = Vec::new();

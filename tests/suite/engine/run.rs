@@ -183,7 +183,7 @@ async fn steps_are_denied_unless_granted() {
             reply,
             refused,
             ..
-        } = calls.recv().await.expect("a step");
+        } = *calls.recv().await.expect("a step");
         let StepRequest::Llm(request) = request else {
             panic!("{request:?}");
         };
