@@ -21,6 +21,7 @@ use crate::domain::{Digest, LogPos, MessageId, Refusal, Session, SessionId, Snap
 
 use super::drain::Gate;
 use super::drivers::Drivers;
+use super::hold_clock::Tick;
 use super::hub::Live;
 use super::liveness::LivenessGuard;
 use super::mailbox::{DriverCommand, Relaunched};
@@ -74,7 +75,7 @@ pub(super) struct Driver {
     /// Decided records that are held back, until `held_until` at the latest, to share the next
     /// sync.
     held: CommitBatch,
-    held_until: Option<Instant>,
+    held_until: Option<Tick>,
     /// Batches that are being written while the driver does other work, in order.
     in_flight: VecDeque<CommitInFlight>,
     /// Relaunch replies that wait until the restore has been verified.

@@ -44,6 +44,7 @@ mod driver;
 mod drivers;
 mod due;
 mod forecast;
+mod hold_clock;
 mod hub;
 mod inspect;
 mod kept_plugins;

@@ -19,6 +19,7 @@ use super::disk_guard::Space;
 use super::drain::{Gate, TurnGate};
 use super::driver::Driver;
 use super::drivers::Drivers;
+use super::hold_clock::HoldClock;
 use super::hub::Hubs;
 use super::kept_plugins::KeptPlugins;
 use super::live_config::{Current, LiveConfig};
@@ -59,6 +60,7 @@ impl Registry {
             kept_plugins: KeptPlugins::default(),
             settings,
             hubs: Hubs::default(),
+            hold_clock: HoldClock::default(),
             handover: watch::Sender::new(None),
             sync_begun,
             turns: Arc::new(TurnGate::new()),

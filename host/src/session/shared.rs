@@ -8,6 +8,7 @@ use tokio::sync::{Notify, watch};
 use super::deadlines::Deadlines;
 use super::disk_guard::Space;
 use super::drain::TurnGate;
+use super::hold_clock::HoldClock;
 use super::hub::Hubs;
 use super::kept_plugins::{KeptPlugins, NotKept};
 use super::live_config::{Current, LiveConfig};
@@ -45,6 +46,7 @@ pub(super) struct Shared {
     pub(super) rollouts: Rollouts,
     pub(super) settings: Settings,
     pub(super) hubs: Hubs,
+    pub(super) hold_clock: HoldClock,
     /// The generation that takes over; set once streams must end.
     pub(super) handover: watch::Sender<Option<Generation>>,
     /// Whether each `Begun` is synced before its guest runs: the previous worker caused its own

@@ -4,12 +4,10 @@
 //! ```text
 //!   decided --commit--> append, wait for its sync --------------------> publish, reply
 //!      |    --commit_later--> append --> in flight --(synced)---------> publish, reply
-//!      +----hold--> held: prepended to the next of the two, after HOLD at the latest
+//!      +----hold--> held: prepended to the next of the two, once the hold clock rings at the latest
 //! ```
 
 use std::sync::Arc;
-use std::time::Duration;
-
 use tokio::time::Instant;
 
 use crate::domain::{Digest, Discarded, Event, LogPos, MessageId, Record, TimelineName};
@@ -20,9 +18,6 @@ use super::batch::{self, CommitBatch, CommitInFlight, Synced};
 use super::{Driver, Live, STORE_PAUSE};
 use crate::session::outcome::TurnOutcome;
 use crate::session::queries::refusal;
-
-/// How long records may be held back when no reply waits for their sync alone.
-const HOLD: Duration = Duration::from_millis(5);
 
 impl Driver {
     /// Applies a record to the session, adds it to the batch and returns its position.
@@ -40,10 +35,11 @@ impl Driver {
     }
 
     /// Holds back a batch whose later sync delays nobody: it shares the session's next sync, or
-    /// gets one of its own after [`HOLD`].
+    /// gets one of its own once the hold clock rings.
     pub(super) fn hold(&mut self, batch: CommitBatch) {
         if !batch.records.is_empty() {
-            self.held_until.get_or_insert_with(|| Instant::now() + HOLD);
+            self.held_until
+                .get_or_insert_with(|| self.shared.hold_clock.due());
             self.held.add(batch);
         } else if !self.held.is_empty() {
             // The replies may depend on the held records.

@@ -11,6 +11,7 @@ use super::{Driver, STORE_PAUSE, commands};
 use crate::deliberate_bugs;
 use crate::domain::{Session, SessionState};
 use crate::session::drain::Gate;
+use crate::session::hold_clock::{HoldClock, Tick};
 use crate::session::mailbox::DriverCommand;
 use crate::session::queries::refusal;
 use crate::store::StoreError;
@@ -39,6 +40,13 @@ enum DriverEvent {
 async fn sleep_until(alarm: Option<Instant>) {
     match alarm {
         Some(alarm) => tokio::time::sleep_until(alarm).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn held_until(clock: &HoldClock, due: Option<Tick>) {
+    match due {
+        Some(due) => clock.until(due).await,
         None => std::future::pending().await,
     }
 }
@@ -104,7 +112,6 @@ impl Driver {
             None if hurry() => self.idle_since + SCARCE_IDLE,
             None => self.idle_since + self.shared.live_config().resident_idle,
         });
-        let alarm = self.held_until.or(idle_at);
         tokio::select! {
             biased;
             result = batch::synced(&mut self.in_flight), if !self.in_flight.is_empty() => {
@@ -118,10 +125,10 @@ impl Driver {
                 if changed.is_err() { DriverEvent::Left } else { DriverEvent::Gate }
             }
             // Also before the mailbox: a steady load must not hold the batch beyond its deadline.
-            () = sleep_until(alarm), if alarm.is_some() => {
-                if self.held_until.is_some() {
-                    return DriverEvent::Held;
-                }
+            () = held_until(&shared.hold_clock, self.held_until), if self.held_until.is_some() => {
+                DriverEvent::Held
+            }
+            () = sleep_until(idle_at), if self.held_until.is_none() && idle_at.is_some() => {
                 self.paused_until = None;
                 DriverEvent::Idle
             }
