@@ -164,10 +164,9 @@ impl TurnGuard {
     /// must not wait for places that frozen turns hold.
     pub(super) async fn until_free<T>(&self, room: impl Future<Output = T>) -> T {
         tokio::pin!(room);
+        let is_open = *self.turns.gate.borrow() == Gate::Open;
         // Mostly there is one, and nothing to wait for.
-        if *self.turns.gate.borrow() == Gate::Open
-            && let Some(room) = room.as_mut().now_or_never()
-        {
+        if is_open && let Some(room) = room.as_mut().now_or_never() {
             return room;
         }
         let mut gate = self.turns.gate.subscribe();

@@ -8,6 +8,7 @@
 //! ```
 
 use std::sync::Arc;
+
 use tokio::time::Instant;
 
 use crate::domain::{Digest, Discarded, Event, LogPos, MessageId, Record, TimelineName};
