@@ -15,7 +15,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::precompiled::{fill_cache, keep_cache};
+use crate::precompiled::{fill_cache, keep_cache, supply};
 use crate::process::{children, descendants, kill_all, signal};
 use crate::programs::copy_program;
 use crate::setup::TOKEN_ENV;
@@ -339,6 +339,19 @@ impl Daemon {
     /// Returns the exit status, if the daemon has exited.
     pub fn exited(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("the child is ours")
+    }
+
+    /// Lets the daemon find what another one has compiled of a component that it is about to be given.
+    pub fn supply_compiled(&self, component: &[u8]) {
+        supply(
+            &self.folder().join(&self.setup.data_dir).join("cache"),
+            component,
+        );
+    }
+
+    /// Keeps what the daemon has compiled since it was started for other ones.
+    pub fn keep_compiled(&self) {
+        keep_cache(self.folder(), &self.setup);
     }
 }
 

@@ -43,17 +43,21 @@ pub(crate) fn fill_cache(folder: &Path, setup: &Setup) {
     let mut builder = DirBuilder::new();
     let made = builder.mode(0o700).recursive(true).create(&cache);
     made.expect("the folder is ours");
-    let names = names_in(shelf());
     for plugin in &setup.plugins {
-        let Ok(component) = fs::read(&plugin.path) else {
-            continue;
-        };
-        // A file's name begins with the component's.
-        let digest = format!("{:x}", Sha256::digest(&component));
-        for name in names.iter().filter(|name| name.starts_with(&digest)) {
-            // It may be gone by now.
-            let _ = fs::copy(shelf().join(name), cache.join(name));
+        if let Ok(component) = fs::read(&plugin.path) {
+            supply(&cache, &component);
         }
+    }
+}
+
+/// Puts what a daemon has compiled of a component into a cache.
+pub(crate) fn supply(cache: &Path, component: &[u8]) {
+    // A file's name begins with the component's.
+    let digest = format!("{:x}", Sha256::digest(component));
+    let names = names_in(shelf()).into_iter();
+    for name in names.filter(|name| name.starts_with(&digest)) {
+        // It may be gone by now.
+        let _ = copy_whole(&shelf().join(&name), &cache.join(&name));
     }
 }
 

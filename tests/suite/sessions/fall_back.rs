@@ -71,11 +71,14 @@ impl Changing {
     pub(super) async fn replace(&self, component: &[u8]) -> u64 {
         let before = self.stage.daemon.generation().await;
         self.put(component);
-        self.stage.daemon.after_generation(before).await
+        let generation = self.stage.daemon.after_generation(before).await;
+        self.stage.daemon.keep_compiled();
+        generation
     }
 
     /// Puts this component into the plugin's file.
     pub(super) fn put(&self, component: &[u8]) {
+        self.stage.daemon.supply_compiled(component);
         let new = self.path.with_extension("new");
         fs::write(&new, component).expect("the folder is ours");
         fs::rename(&new, &self.path).expect("the folder is ours");
