@@ -208,31 +208,39 @@ fn a_folder_that_is_gone_takes_no_write_until_it_is_back() {
     let store = open(&data);
     let mut owner = Owner::create(&store, id("s"));
     owner.settle();
+    let refused = |owner: &mut Owner, text: &str| {
+        owner.receive(text, None);
+        let refused = block_on(owner.pending.pop().unwrap()).unwrap_err();
+        let is_gone = matches!(refused, StoreError::FolderGone { .. });
+        assert!(is_gone, "{text}: {refused}");
+        refused
+    };
     for place in ["", "LOCK", "db"] {
         let (there, away) = (data.join(place), home.path().join("away"));
         fs::rename(&there, &away).unwrap();
-        owner.receive("into the void", None);
-        let refused = block_on(owner.pending.pop().unwrap()).unwrap_err();
-        assert!(
-            matches!(refused, StoreError::FolderGone { .. }),
-            "{place}: {refused}"
-        );
-        assert_eq!(store.failing(), Some(refused.to_string()));
+        let refusal = refused(&mut owner, "into the void");
+        assert_eq!(store.failing(), Some(refusal.to_string()));
         // Another folder or file in its place is not it.
         match place {
             "LOCK" => fs::write(&there, "").unwrap(),
             _ => fs::create_dir(&there).unwrap(),
         }
         reload(&mut owner, &store);
-        owner.receive("into another one", None);
-        let refused = block_on(owner.pending.pop().unwrap()).unwrap_err();
-        assert!(
-            matches!(refused, StoreError::FolderGone { .. }),
-            "{place}: {refused}"
-        );
+        refused(&mut owner, "into another one");
         match place {
             "LOCK" => fs::remove_file(&there).unwrap(),
             _ => fs::remove_dir(&there).unwrap(),
+        }
+        // Nor is a copy of it.
+        match place {
+            "LOCK" => drop(fs::copy(&away, &there).unwrap()),
+            _ => copy_tree(&away, &there),
+        }
+        reload(&mut owner, &store);
+        refused(&mut owner, "into a copy");
+        match place {
+            "LOCK" => fs::remove_file(&there).unwrap(),
+            _ => fs::remove_dir_all(&there).unwrap(),
         }
         fs::rename(&away, &there).unwrap();
         until(|| store.failing().is_none());
