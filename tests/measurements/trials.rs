@@ -56,6 +56,7 @@ pub(crate) async fn measure(sessions: usize, rounds: u32) -> anyhow::Result<()> 
     let neighbours = Neighbours::start(port);
     let (mut with, mut without) = (Vec::new(), Vec::new());
     for round in 0..rounds {
+        neighbours.take();
         tokio::time::sleep(QUIET).await;
         let quiet = neighbours.take();
         let peak = PeakMemory::of(daemon.worker_pid().await);
@@ -87,6 +88,8 @@ pub(crate) async fn measure(sessions: usize, rounds: u32) -> anyhow::Result<()> 
         tell("neighbours' turns before it", &quiet);
         tell("neighbours' turns beside it", &beside);
         with.push(pause(&record));
+        // As much is written before this restart as before the other one.
+        tokio::time::sleep(QUIET + trial).await;
         let before = daemon.generation().await;
         daemon.restart_by_edit().await;
         without.push(pause(&restarted(&daemon, before).await));

@@ -6,8 +6,8 @@
 //! | none | | generation 1 |
 //! | any | as the standby of a planned restart | that restart's generation |
 //! | `stopped` | fresh | the stop's generation: the stop and this start are one restart |
-//! | any other | fresh, or after a worker died | the next one; the cause is a crash |
 //! | any other | fresh, on a restored or salvaged store | the next one; the cause is an operator |
+//! | any other | fresh on another one, or after a worker died | the next one; the cause is a crash |
 
 use std::collections::BTreeMap;
 

@@ -4,7 +4,7 @@
 //! ```text
 //!   ticks    n        n+1        n+2      every PERIOD, as long as somebody waits
 //!            |    ^    |          |
-//!                held             due: after 1 to 2 periods
+//!                held             due: after 1 to 2 periods; after 2 where the clock stood still
 //! ```
 
 use std::sync::Arc;

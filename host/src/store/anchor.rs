@@ -1,6 +1,6 @@
 //! Whether the store's files still have their names. A folder that is removed, or replaced by
 //! another one, while its files are open does not make a write fail: the bytes go to files without
-//! a name, and are gone when the process ends. So each write first compares what the names lead to
+//! a name, and are gone when the process ends. So before each write, what the names lead to is compared
 //! with what was opened.
 
 use std::io;
@@ -8,35 +8,26 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use rustix::fs::{AtFlags, Mode, OFlags, Stat, fstat, open, openat, stat, statat};
+use rustix::fs::{Mode, OFlags, Stat, fstat, open, openat, stat};
 
 use super::StoreError;
 
-/// What is looked at in the data folder. `LOCK` stands for the files beside `db`: if it was replaced,
-/// another process may own the folder.
-const LOCK: &str = "LOCK";
-const DB: &str = "db";
-/// Names the database's present state. RocksDB replaces it when it begins a new MANIFEST; it is always there.
-const CURRENT: &str = "db/CURRENT";
-
-/// The data folder and its places, as they were when the store was opened.
+/// The data folder and what is in it, as they were when the store was opened.
 pub(super) struct Anchor {
-    path: PathBuf,
-    id: FileId,
-    /// The folder itself: while its path leads here, what is in it is looked up from here, which spares
-    /// each write two walks along that path.
-    folder: OwnedFd,
-    lock: FileId,
-    db: FileId,
-    current_path: PathBuf,
-    /// `CURRENT` as of when all was last looked at; none before.
-    current: Mutex<Option<HeldFile>>,
+    folder: Place,
+    /// Stands for the files beside `db`: if it was replaced, another process may own the folder.
+    lock: Place,
+    db: Place,
+    /// The file in `db` that names its present state, as of when all was last looked at. RocksDB replaces it
+    /// when it begins a new MANIFEST; it is always there.
+    current: Mutex<Place>,
 }
 
-/// A file that is held open, so that no other one can get its number.
-struct HeldFile {
+/// A name, and what it led to. That is held open, so that nothing else can get its number.
+struct Place {
+    path: PathBuf,
     id: FileId,
-    _file: OwnedFd,
+    held: OwnedFd,
 }
 
 /// The device and the inode of a file or a folder.
@@ -45,75 +36,76 @@ type FileId = (u64, u64);
 impl Anchor {
     /// Remembers what is in the data folder `path` now. The lock must be held.
     pub(super) fn of(path: &Path) -> io::Result<Self> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let folder = open(path, flags, Mode::empty())?;
+        let folder = Place::of(path.to_owned())?;
+        let lock = Place::of(path.join("LOCK"))?;
+        let db = Place::of(path.join("db"))?;
+        let current = db.within("CURRENT")?;
         Ok(Self {
-            path: path.to_owned(),
-            id: id(&fstat(&folder)?),
-            lock: id_in(&folder, LOCK)?,
-            db: id_in(&folder, DB)?,
             folder,
-            current_path: path.join(CURRENT),
-            current: Mutex::default(),
+            lock,
+            db,
+            current: Mutex::new(current),
         })
     }
 
     /// Returns the data folder.
     pub(super) fn folder(&self) -> &Path {
-        &self.path
+        &self.folder.path
     }
 
-    /// Fails if one of the places is not what it was.
+    /// Fails if one of the names does not lead to what it did.
     pub(super) fn check(&self) -> Result<(), StoreError> {
         let current = self.current.lock();
         let mut current = current.unwrap_or_else(PoisonError::into_inner);
-        // The path that still leads to this file leads through the folders. To look at each of them takes
-        // twice as long, in each write.
-        let now = stat(&self.current_path).ok().as_ref().map(id);
-        if now.is_some() && now == current.as_ref().map(|held| held.id) {
-            return self.check_place(LOCK, self.lock);
+        // Where both files have no other name, their paths lead through the folders. To look at all four
+        // takes twice as long, in each write.
+        if current.is_only_name() && self.lock.is_only_name() {
+            return Ok(());
         }
-        *current = None;
-        self.check_all()?;
-        *current = self.hold_current();
+        for place in [&self.folder, &self.lock, &self.db] {
+            if !place.is_there() {
+                return Err(self.gone(&place.path));
+            }
+        }
+        let gone = |_| self.gone(&current.path);
+        *current = self.db.within("CURRENT").map_err(gone)?;
         Ok(())
     }
 
-    fn check_all(&self) -> Result<(), StoreError> {
-        if stat(&self.path).ok().as_ref().map(id) != Some(self.id) {
-            return Err(self.gone(self.path.clone()));
-        }
-        self.check_place(LOCK, self.lock)?;
-        self.check_place(DB, self.db)?;
-        let current = id_in(&self.folder, CURRENT);
-        current.map_err(|_| self.gone(self.current_path.clone()))?;
-        Ok(())
-    }
-
-    fn check_place(&self, name: &str, was: FileId) -> Result<(), StoreError> {
-        match id_in(&self.folder, name).ok() == Some(was) {
-            true => Ok(()),
-            false => Err(self.gone(self.path.join(name))),
-        }
-    }
-
-    fn gone(&self, place: PathBuf) -> StoreError {
+    fn gone(&self, place: &Path) -> StoreError {
         StoreError::FolderGone {
-            folder: self.path.clone(),
-            place,
+            folder: self.folder.path.clone(),
+            place: place.to_owned(),
         }
-    }
-
-    fn hold_current(&self) -> Option<HeldFile> {
-        let flags = OFlags::PATH | OFlags::CLOEXEC;
-        let file = openat(&self.folder, CURRENT, flags, Mode::empty()).ok()?;
-        let id = id(&fstat(&file).ok()?);
-        Some(HeldFile { id, _file: file })
     }
 }
 
-fn id_in(folder: &OwnedFd, name: &str) -> io::Result<FileId> {
-    Ok(id(&statat(folder, name, AtFlags::empty())?))
+impl Place {
+    fn of(path: PathBuf) -> io::Result<Self> {
+        let held = open(&path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        let id = id(&fstat(&held)?);
+        Ok(Self { path, id, held })
+    }
+
+    /// Returns what is in this folder, wherever its path leads.
+    fn within(&self, name: &str) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let held = openat(&self.held, name, flags, Mode::empty())?;
+        Ok(Self {
+            path: self.path.join(name),
+            id: id(&fstat(&held)?),
+            held,
+        })
+    }
+
+    fn is_there(&self) -> bool {
+        stat(&self.path).is_ok_and(|stat| id(&stat) == self.id)
+    }
+
+    /// Whether the name leads to it, and it has no other one.
+    fn is_only_name(&self) -> bool {
+        stat(&self.path).is_ok_and(|stat| id(&stat) == self.id && stat.st_nlink == 1)
+    }
 }
 
 fn id(stat: &Stat) -> FileId {

@@ -12,7 +12,7 @@ use super::{
     db_files::log_number,
     failed_io::FailedIo,
     format::{Format, begin_format, has_marks, read_format, write_newest_format},
-    mark::SyncedMark,
+    mark::{Anew, SyncedMark},
     options::StoreOptions,
     recovery::{Examined, MissingWrites, examine},
     salvage::finish_swap,
@@ -106,7 +106,8 @@ impl FoundFiles {
         Ok(Self {
             format,
             mark,
-            is_anew: options.restored.is_some() || told.is_some_and(|told| told.anew),
+            is_anew: options.restored.is_some()
+                || told.is_some_and(|told| told.anew == Some(Anew::PutThere)),
             examined,
             missing,
             order,

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! "ABIDESY1"  sequence (u64 LE)  closed (u8)  anew (u8)  zeros (2)  CRC-32C of all before (u32 LE)
+//! anew: 1 mended by a start, 2 put there by an operator
 //! ```
 
 const MAGIC: &[u8; 8] = b"ABIDESY1";
@@ -14,9 +15,18 @@ pub(super) struct SyncedMark {
     pub(super) sequence: u64,
     /// Whether the store was closed after it.
     pub(super) closed: bool,
-    /// Whether no worker has opened it since it was restored, salvaged or mended. Its numbers are not
-    /// those of the database before it, and sessions that lack something are told of that.
-    pub(super) anew: bool,
+    /// Where the store comes from, if no worker has opened it since. Its numbers are not those of the
+    /// database before it, and sessions that lack something are told of that.
+    pub(super) anew: Option<Anew>,
+}
+
+/// How a store was written anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Anew {
+    /// A start has mended it.
+    Mended,
+    /// An operator has restored or salvaged it.
+    PutThere,
 }
 
 impl SyncedMark {
@@ -24,7 +34,7 @@ impl SyncedMark {
         Self {
             sequence,
             closed: false,
-            anew: false,
+            anew: None,
         }
     }
 
@@ -52,7 +62,11 @@ impl SyncedMark {
         is_whole.then_some(Self {
             sequence: u64::from_le_bytes(*sequence),
             closed: *rest.first()? != 0,
-            anew: *rest.get(1)? != 0,
+            anew: match *rest.get(1)? {
+                0 => None,
+                1 => Some(Anew::Mended),
+                _ => Some(Anew::PutThere),
+            },
         })
     }
 
@@ -61,7 +75,11 @@ impl SyncedMark {
         bytes[..8].copy_from_slice(MAGIC);
         bytes[8..16].copy_from_slice(&self.sequence.to_le_bytes());
         bytes[16] = self.closed.into();
-        bytes[17] = self.anew.into();
+        bytes[17] = match self.anew {
+            None => 0,
+            Some(Anew::Mended) => 1,
+            Some(Anew::PutThere) => 2,
+        };
         let crc = crc32c::crc32c(&bytes[..20]);
         bytes[20..].copy_from_slice(&crc.to_le_bytes());
         bytes

@@ -13,7 +13,7 @@ use std::time::SystemTime;
 
 use super::db_files::{log_number, manifest_number};
 use super::failed_io::FailedIo;
-use super::mark::SyncedMark;
+use super::mark::{Anew, SyncedMark};
 use super::trail_file;
 use super::witness::Witness;
 use crate::atomic_file;
@@ -69,17 +69,19 @@ impl SyncedMark {
     /// which the files have `told` this.
     pub(super) fn witnessed(told: Option<Self>, witness: Option<&Witness>) -> Option<Self> {
         match told {
-            Some(told) if told.anew => None,
+            Some(told) if told.anew.is_some() => None,
             _ => witness.and_then(Witness::read),
         }
     }
 
-    /// Notes that the numbers of the next database begin anew, and removes `TRAIL`. A store always has the
-    /// file: one without it has lost it.
+    /// Notes that the numbers of the next database, which is mended, begin anew, and removes `TRAIL`. A store
+    /// always has the file: one without it has lost it.
     pub(super) fn begin_anew(folder: &Path, witness: Option<&Witness>) -> io::Result<()> {
+        // What an operator has put there is told as that, mended or not.
+        let was = Self::read(folder).ok().flatten().and_then(|mark| mark.anew);
         trail_file::forget(folder)?;
         let mark = Self {
-            anew: true,
+            anew: Some(was.unwrap_or(Anew::Mended)),
             ..Self::at(0)
         };
         if let Some(witness) = witness {
@@ -91,8 +93,11 @@ impl SyncedMark {
     /// Notes that a store which was restored or salvaged into the folder has not been opened by a worker.
     pub(super) fn say_anew(folder: &Path) -> Result<(), FailedIo> {
         let mark = Self::known(folder)?.unwrap_or(Self::at(0));
-        let put = Self { anew: true, ..mark }.put(folder);
-        put.map_err(FailedIo::of("write into", folder))
+        let mark = Self {
+            anew: Some(Anew::PutThere),
+            ..mark
+        };
+        mark.put(folder).map_err(FailedIo::of("write into", folder))
     }
 
     /// Writes it in place and syncs it. That takes no room if the file is there: its bytes are in one sector.
@@ -203,11 +208,12 @@ mod tests {
         fs::create_dir(home.path().join("db")).unwrap();
         assert_eq!(SyncedMark::read(home.path()).unwrap(), None);
         let mut file = SyncedFile::open(home.path(), None).unwrap();
-        let anew = SyncedMark {
-            anew: true,
+        let anew = [Anew::Mended, Anew::PutThere].map(|anew| SyncedMark {
+            anew: Some(anew),
             ..SyncedMark::at(8)
-        };
-        for mark in [SyncedMark::at(7), anew, SyncedMark::closed_at(u64::MAX)] {
+        });
+        let others = [SyncedMark::at(7), SyncedMark::closed_at(u64::MAX)];
+        for mark in anew.into_iter().chain(others) {
             file.write(mark).unwrap();
             assert_eq!(SyncedMark::read(home.path()).unwrap(), Some(mark));
         }
@@ -219,6 +225,20 @@ mod tests {
             assert_eq!(SyncedMark::parse(&bytes), None, "bit {bit}");
         }
         assert_eq!(SyncedMark::parse(&whole[..LENGTH - 1]), None);
+    }
+
+    #[test]
+    fn a_store_that_an_operator_has_put_there_is_told_as_that_when_it_is_mended() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path();
+        let anew = || SyncedMark::read(folder).unwrap().unwrap().anew;
+        SyncedMark::at(7).put(folder).unwrap();
+        SyncedMark::begin_anew(folder, None).unwrap();
+        assert_eq!(anew(), Some(Anew::Mended));
+        SyncedMark::at(7).put(folder).unwrap();
+        SyncedMark::say_anew(folder).unwrap();
+        SyncedMark::begin_anew(folder, None).unwrap();
+        assert_eq!(anew(), Some(Anew::PutThere));
     }
 
     #[test]

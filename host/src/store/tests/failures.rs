@@ -1,6 +1,7 @@
 //! Failed writes: they are never acknowledged, and the session continues from what is stored.
 
 use std::fs;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{super::handle::Sabotage, *};
@@ -231,16 +232,18 @@ fn a_folder_that_is_gone_takes_no_write_until_it_is_back() {
             "LOCK" => fs::remove_file(&there).unwrap(),
             _ => fs::remove_dir(&there).unwrap(),
         }
-        // Nor is a copy of it.
-        match place {
-            "LOCK" => drop(fs::copy(&away, &there).unwrap()),
-            _ => copy_tree(&away, &there),
-        }
-        reload(&mut owner, &store);
-        refused(&mut owner, "into a copy");
-        match place {
-            "LOCK" => fs::remove_file(&there).unwrap(),
-            _ => fs::remove_dir_all(&there).unwrap(),
+        // Nor is a copy of it, even one of links to the same files.
+        for how in ["-a", "-al"] {
+            let copied = Command::new("cp").arg(how).arg(&away).arg(&there).status();
+            assert!(copied.unwrap().success());
+            if (place, how) != ("LOCK", "-al") {
+                reload(&mut owner, &store);
+                refused(&mut owner, &format!("into a copy, {how}"));
+            }
+            match place {
+                "LOCK" => fs::remove_file(&there).unwrap(),
+                _ => fs::remove_dir_all(&there).unwrap(),
+            }
         }
         fs::rename(&away, &there).unwrap();
         until(|| store.failing().is_none());
