@@ -30,6 +30,9 @@ struct Place {
     held: OwnedFd,
 }
 
+/// How it is held open: to look at, not to read.
+const HELD: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
+
 /// The device and the inode of a file or a folder.
 type FileId = (u64, u64);
 
@@ -63,7 +66,7 @@ impl Anchor {
             return Ok(());
         }
         for place in [&self.folder, &self.lock, &self.db] {
-            if !place.is_there() {
+            if place.look().is_none() {
                 return Err(self.gone(&place.path));
             }
         }
@@ -82,29 +85,29 @@ impl Anchor {
 
 impl Place {
     fn of(path: PathBuf) -> io::Result<Self> {
-        let held = open(&path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-        let id = id(&fstat(&held)?);
-        Ok(Self { path, id, held })
+        let held = open(&path, HELD, Mode::empty())?;
+        Self::new(path, held)
     }
 
     /// Returns what is in this folder, wherever its path leads.
     fn within(&self, name: &str) -> io::Result<Self> {
-        let flags = OFlags::PATH | OFlags::CLOEXEC;
-        let held = openat(&self.held, name, flags, Mode::empty())?;
-        Ok(Self {
-            path: self.path.join(name),
-            id: id(&fstat(&held)?),
-            held,
-        })
+        let held = openat(&self.held, name, HELD, Mode::empty())?;
+        Self::new(self.path.join(name), held)
     }
 
-    fn is_there(&self) -> bool {
-        stat(&self.path).is_ok_and(|stat| id(&stat) == self.id)
+    fn new(path: PathBuf, held: OwnedFd) -> io::Result<Self> {
+        let id = id(&fstat(&held)?);
+        Ok(Self { path, id, held })
+    }
+
+    /// Looks whether the name still leads to it.
+    fn look(&self) -> Option<Stat> {
+        stat(&self.path).ok().filter(|stat| id(stat) == self.id)
     }
 
     /// Whether the name leads to it, and it has no other one.
     fn is_only_name(&self) -> bool {
-        stat(&self.path).is_ok_and(|stat| id(&stat) == self.id && stat.st_nlink == 1)
+        self.look().is_some_and(|stat| stat.st_nlink == 1)
     }
 }
 

@@ -24,9 +24,9 @@ pub(super) struct SyncedMark {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Anew {
     /// A start has mended it.
-    Mended,
+    Mended = 1,
     /// An operator has restored or salvaged it.
-    PutThere,
+    PutThere = 2,
 }
 
 impl SyncedMark {
@@ -75,11 +75,7 @@ impl SyncedMark {
         bytes[..8].copy_from_slice(MAGIC);
         bytes[8..16].copy_from_slice(&self.sequence.to_le_bytes());
         bytes[16] = self.closed.into();
-        bytes[17] = match self.anew {
-            None => 0,
-            Some(Anew::Mended) => 1,
-            Some(Anew::PutThere) => 2,
-        };
+        bytes[17] = self.anew.map_or(0, |anew| anew as u8);
         let crc = crc32c::crc32c(&bytes[..20]);
         bytes[20..].copy_from_slice(&crc.to_le_bytes());
         bytes

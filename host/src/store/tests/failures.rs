@@ -209,14 +209,14 @@ fn a_folder_that_is_gone_takes_no_write_until_it_is_back() {
     let store = open(&data);
     let mut owner = Owner::create(&store, id("s"));
     owner.settle();
-    let refused = |owner: &mut Owner, text: &str| {
-        owner.receive(text, None);
-        let refused = block_on(owner.pending.pop().unwrap()).unwrap_err();
-        let is_gone = matches!(refused, StoreError::FolderGone { .. });
-        assert!(is_gone, "{text}: {refused}");
-        refused
-    };
     for place in ["", "LOCK", "db"] {
+        let refused = |owner: &mut Owner, text: &str| {
+            owner.receive(text, None);
+            let refused = block_on(owner.pending.pop().unwrap()).unwrap_err();
+            let is_gone = matches!(refused, StoreError::FolderGone { .. });
+            assert!(is_gone, "{place}, {text}: {refused}");
+            refused
+        };
         let (there, away) = (data.join(place), home.path().join("away"));
         fs::rename(&there, &away).unwrap();
         let refusal = refused(&mut owner, "into the void");
